@@ -8,6 +8,7 @@ import json
 import sys
 from typing import Any
 
+from ..core.captions import word_warnings
 from ..core.checks import config_checks, config_warnings
 from ..core.data import picture_entries
 from ..core.errors import Problem
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     warnings: list[Any] = [
         *config_warnings.warnings(config, count),
         *picture_entries.warnings(config, entries, subjects),
+        *word_warnings.warnings(config, subjects),
         *clashes,
     ]
     plan: dict[str, Any] = {}

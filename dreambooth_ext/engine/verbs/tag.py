@@ -30,7 +30,7 @@ class Tagger(Protocol):
         """A caption for each picture."""
 
 
-def run(arguments: argparse.Namespace) -> list[Path]:
+def run(arguments: argparse.Namespace) -> list[str]:
     """Write {"tagger", "captions": {picture: text}}; what was found so far is written when it is stopped.
 
     Pictures that cannot be read are named and left out. Raises UserError.
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     finally:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(arguments.out, {"tagger": arguments.tagger.name, "captions": found})
-    return [arguments.out]
+    return []  # the file says it all; standard output is the caller's
 
 
 def load(arguments: argparse.Namespace) -> Tagger:

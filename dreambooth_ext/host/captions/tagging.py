@@ -15,6 +15,7 @@ from ...core.config.parsing import shown
 from ...core.data import folder_scan
 from ...core.errors import UserError
 from ...core.system import files
+from ..downloads.downloads import Downloads
 from ..drawing.device_jobs import DeviceJobs, Job, Task
 from ..errors import Refusal
 from ..hosts import path_policy
@@ -42,14 +43,15 @@ PATIENCE = 60.0  # seconds that Hugging Face may take to tell about a tagger
 class Tagging:
     """May be called from any thread."""
 
-    def __init__(self, host: Host, sets: PictureSets, jobs: DeviceJobs):
-        self.host, self.sets, self.jobs = host, sets, jobs
+    def __init__(self, host: Host, sets: PictureSets, jobs: DeviceJobs, downloads: Downloads):
+        self.host, self.sets, self.jobs, self.downloads = host, sets, jobs, downloads
         self.folder = host.data_folder() / FOLDER
 
     # --- what there is
 
     def list(self) -> dict[str, Any]:
-        """{"taggers": [{"name", "kind", "here", "source": hub | folder | host, "files"}], "folder", "may_name"}
+        """{"taggers": [{"name", "kind", "here", "source": hub | folder | host, "files"}], "folder", "may_name",
+        "fetching": as `_fetching`}
 
         here: whether it can be used at once. may_name: whether any folder of this machine may be named.
         """
@@ -59,7 +61,15 @@ class Tagging:
         known += [self._told(path.name, taggers.kind_of(path), True, "folder") for path in own]
         known += [self._told(HOSTS + name, kind, True, "host") for name, kind in self.host.interrogators().items()]
         may_name = not self.host.restricted()
-        return {"taggers": known, "folder": str(self.folder) if may_name else "", "may_name": may_name}
+        place = str(self.folder) if may_name else ""
+        return {"taggers": known, "folder": place, "may_name": may_name, "fetching": self._fetching()}
+
+    def _fetching(self) -> Sequence[dict[str, Any]]:
+        """Those that are being fetched, or could not be: {"name", "state", "done", "total", "problem"}."""
+        names = {one.repository for one in KNOWN}
+        found = [one for one in self.downloads.listed() if one["link"] in names and one["state"] != "done"]
+        shown_of = {"name": "link", "state": "state", "done": "done", "total": "of", "problem": "problem"}
+        return [{name: one[known] for name, known in shown_of.items()} for one in found]
 
     def _told(self, name: str, kind: str, here: bool, source: str, files_: tuple[str, ...] = ()) -> dict[str, Any]:
         return {"name": name, "kind": kind, "here": here, "source": source, "files": [*files_]}
@@ -98,8 +108,15 @@ class Tagging:
             raise UserError("tagging.unreachable", "tagger", name=name, error=type(error).__name__) from error
         if told is None:
             said = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
-            raise UserError("other.as_said", "tagger", message=(said or [done.stderr.strip()])[-1][-500:].removeprefix("tagger: "))
+            raise UserError(
+                "other.as_said", "tagger", message=(said or [done.stderr.strip()])[-1][-500:].removeprefix("tagger: ")
+            )
         return told
+
+    def fetch(self, name: str) -> dict[str, Any]:
+        """Begin to fetch a tagger; answers with the download. Raises a Refusal."""
+        known = self.known(name)
+        return self.downloads.fetch_files(known.repository, [*known.files], self.place_of(known), known.repository)
 
     def known(self, name: str) -> KnownTagger:
         """A tagger that can be fetched. Raises a Refusal (404), also where strangers may not fetch anything (403)."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...core.captions import word_warnings
 from ...core.checks import config_checks, config_warnings
 from ...core.config.run_config import RunConfig
 from ...core.data import picture_entries
@@ -59,6 +60,7 @@ class NewRuns:
         warned = [
             *config_warnings.warnings(completed, count),
             *picture_entries.warnings(completed, entries, subjects),
+            *word_warnings.warnings(completed, subjects),
             *clashes,
         ]
         warned += model_files.replaced(completed, self.host.folders().get(MODEL_KINDS[completed.method]))

@@ -84,9 +84,9 @@ class Service:
         self.verdicts = Verdicts(host, self.drawing, self.comparisons, self.run_index.find)
         self.idle_judge = IdleJudge(host, self.dispatcher, self.drawing, self.verdicts, self.maintenance)
         self.captions = CaptionEditing(host, self.sets)
-        self.tagging = Tagging(host, self.sets, self.drawing)
         self.words = WordCheck(host, self.drawing, self.runs_dir)
         self.downloads = Downloads(host, self.environment)
+        self.tagging = Tagging(host, self.sets, self.drawing, self.downloads)
         self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
 
     def start(self) -> None:
@@ -213,6 +213,11 @@ class Service:
     def captions_as_trained(self, values: Mapping[str, Any], start: int) -> dict[str, Any]:
         """The captions of a config as they will be trained (`trained_captions.trained`)."""
         return trained_captions.trained(complete_form(values, self.host, self.runs_dir), start)
+
+    def fetch_tagger(self, name: str) -> dict[str, Any]:
+        """Begin to fetch a tagger from Hugging Face (`Tagging.fetch`)."""
+        self.maintenance.check_ready()
+        return self.tagging.fetch(name)
 
     def propose_captions(self, name: str, tagger: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Begin to let a tagger look at a set (`Tagging.start`)."""

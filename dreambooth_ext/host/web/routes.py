@@ -329,6 +329,7 @@ def table(s: Service) -> dict[str, Methods]:
             "DELETE": change(s.tagging.forget, "set"),
         },
         "/taggers": {"GET": Action(lambda call: s.tagging.list(), slow=True)},
+        "/taggers/fetch": {"POST": Action(lambda call: s.fetch_tagger(call.text("name")), 202, "json", slow=True)},
         "/taggers/about": {"POST": Action(lambda call: s.tagging.about(call.text("name")), body="json", slow=True)},
         "/word": {
             "POST": Action(lambda call: s.words.check(call.text("word"), call.text("base_model", "")), body="json")

@@ -190,7 +190,7 @@ def test_the_verb_proposes_and_changes_nothing(tmp_path, pictures, capsys):
     before = {path: path.read_bytes() for path in pictures.rglob("*") if path.is_file()}
     out = tmp_path / "new" / "out.json"
     made = tagger(tmp_path / "wd")
-    assert tag.run(options(pictures, "--tagger", made, "--out", out, "--device", "cpu", "--threshold", "0.5")) == [out]
+    assert tag.run(options(pictures, "--tagger", made, "--out", out, "--device", "cpu", "--threshold", "0.5")) == []
     expected = {"1.png": "blue sky", "3.webp": "green grass", "more/2.jpg": "red dress"}
     assert json.loads(out.read_text()) == {"tagger": "wd", "captions": expected}
     said = capsys.readouterr().err

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image, ImageDraw
 from starlette.applications import Starlette
 
+from dreambooth_ext.core.captions import taggers
 from dreambooth_ext.host.web import routes, server
 from tests.host.asking import Asked
+from tests.host.captions.test_tagging import tagger
 from tests.host.drawing.pretended import pretending, trained, without_job
 
 from .conftest import serving
@@ -114,7 +116,7 @@ def test_only_what_the_filter_shows_is_changed(open_page, address, asked) -> Non
     assert found["zkz (3).png"] == "evening light, tree, oak"
     assert sum("oak" in text for text in found.values()) == 1
     dialog.get_by_role("searchbox").fill("")
-    dialog.locator("label:has-text('Without a caption')").click()
+    dialog.locator("label:text-is('Without a caption')").click()
     until(lambda: dialog.locator(".db-cap-row").count() == 1)
     dialog.locator("textarea").fill("typed by hand")
     page.keyboard.press("Tab")
@@ -234,3 +236,73 @@ def test_a_better_word_is_taken_and_drawn(open_page, address, asked, screenshot)
     page.set_viewport_size({"width": 380, "height": 800})
     page.locator(".db-word-pictures").scroll_into_view_if_needed()
     screenshot(page, "word-380-dark")
+
+
+def test_a_tagger_proposes_and_nothing_changes_before_it_is_taken(open_page, address, asked, screenshot) -> None:
+    tagger(asked.service.tagging.folder / "my tagger")
+    page = open_page(address)
+    form(page)
+    dialog = opened(page)
+    dialog.locator("summary:has-text('Let a tagger propose')").click()
+    choice = dialog.get_by_label("Tagger", exact=True)
+    until(lambda: choice.locator("option").count() > 3)
+    assert choice.input_value() == "my tagger"
+    dialog.get_by_label("At least this sure of a tag").fill("0.5")
+    dialog.get_by_label("Leave out these tags").fill("simple background, 1girl")
+    screenshot(page, "captions-tagger-1280-light")
+    (asked.environment.folder / "wait").touch()
+    dialog.locator("button:text-is('Propose')").click()
+    dialog.locator("text=Looking at pictures: 1 of 4").wait_for()
+    (asked.environment.folder / "wait").unlink()
+    dialog.locator("text=my tagger proposes captions for 4 pictures. Nothing has changed yet.").wait_for()
+    assert dialog.locator(".db-cap-proposal:visible").count() == 4
+    assert captions(asked)["zkz (2).png"] == ""
+    screenshot(page, "captions-proposed-1280-light")
+    page.evaluate("document.body.classList.add('dark')")
+    page.set_viewport_size({"width": 380, "height": 800})
+    screenshot(page, "captions-proposed-380-dark")
+    dialog.locator("text=Take where there is none").click()
+    dialog.locator("text=1 caption changed.").wait_for()
+    assert captions(asked)["zkz (2).png"] == "seen zkz (2).png"
+    until(lambda: dialog.locator(".db-cap-proposals").count() == 0)
+    dialog.locator("button:text-is('Undo')").click()
+    until(lambda: captions(asked)["zkz (2).png"] == "")
+
+
+def test_a_tagger_is_fetched_only_after_its_size_and_licence_are_told(open_page, address, asked, monkeypatch) -> None:
+    page = open_page(address)
+    form(page)
+    dialog = opened(page)
+    dialog.locator("summary:has-text('Let a tagger propose')").click()
+    choice = dialog.get_by_label("Tagger", exact=True)
+    until(lambda: choice.locator("option").count() > 3)
+    first = taggers.KNOWN[0]
+    choice.select_option(first.repository)
+    assert dialog.locator("button:text-is('Propose')").is_disabled()
+    fetched: list[str] = []
+
+    def fetch(repository, names, into, title):
+        fetched.append(repository)
+        tagger(into)
+        return {"id": "1"}
+
+    monkeypatch.setattr(asked.service.downloads, "fetch_files", fetch)
+    dialog.locator("text=What would be downloaded?").click()
+    dialog.locator("text=Licence: apache-2.0").wait_for()
+    assert "SHA-256 of model.onnx: ab" in dialog.inner_text() and fetched == []
+    dialog.locator("button:has-text('Download 7')").click()
+    until(lambda: dialog.locator("button:text-is('Propose')").is_enabled())
+    assert fetched == [first.repository]
+
+
+def test_why_a_tagger_cannot_be_fetched_is_told(open_page, address, asked) -> None:
+    page = open_page(address)
+    form(page)
+    dialog = opened(page)
+    dialog.locator("summary:has-text('Let a tagger propose')").click()
+    choice = dialog.get_by_label("Tagger", exact=True)
+    until(lambda: choice.locator("option").count() > 3)
+    choice.select_option(taggers.KNOWN[0].repository)
+    (asked.environment.folder / "broken").touch()
+    dialog.locator("text=What would be downloaded?").click()
+    dialog.locator(".db-problem:has-text('it is damaged')").wait_for()

@@ -272,7 +272,7 @@ LEFT_OUT = {
     ("POST", "/runs/{id}/open"),
     *((method, "/captions") for method in ("GET", "POST")),  # the page's tests of these have the true service
     *(("POST", f"/captions/{what}") for what in ("undo", "redo", "copy", "trained")),
-    *(("POST", f"/{what}") for what in ("captions/tag", "taggers/about", "word/draw")),
+    *(("POST", f"/{what}") for what in ("captions/tag", "taggers/about", "taggers/fetch", "word/draw")),
     *((method, "/captions/tag/{set}") for method in ("GET", "DELETE")),
     ("GET", "/taggers"),
     ("GET", "/word/drawn/{id}/{file}"),

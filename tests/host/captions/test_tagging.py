@@ -48,6 +48,28 @@ def test_taggers_that_are_here_and_those_to_be_fetched(asked):
     assert again[first.repository]["here"] and first.folder not in again
 
 
+def test_one_is_fetched_by_an_explicit_request(asked, monkeypatch):
+    first = taggers.KNOWN[0]
+    wanted = []
+
+    def fetched(repository, names, into, title):
+        wanted.append((repository, names, into))
+        return {"id": "1", "state": "queued"}
+
+    monkeypatch.setattr(asked.service.downloads, "fetch_files", fetched)
+    listed = {"link": first.repository, "state": "running", "done": 5, "of": 10, "problem": None, "id": "1"}
+    assert asked.get("taggers").json()["fetching"] == [] == wanted
+    assert asked.post("taggers/fetch", {"name": first.repository}).status == 202
+    assert wanted == [(first.repository, list(first.files), asked.service.tagging.folder / first.folder)]
+    monkeypatch.setattr(asked.service.downloads, "listed", lambda: [listed, {**listed, "link": "a/model"}])
+    assert asked.get("taggers").json()["fetching"] == [
+        {"name": first.repository, "state": "running", "done": 5, "total": 10, "problem": None}
+    ]
+    assert asked.post("taggers/fetch", {"name": "someone/else"}).status == 404
+    monkeypatch.setattr(type(asked.host), "restricted", lambda self: "others can reach it")
+    assert asked.post("taggers/fetch", {"name": first.repository}).status == 403
+
+
 def test_a_job_proposes_and_nothing_is_taken(asked):
     tagger(asked.service.tagging.folder / "mine")
     options = {"threshold": 0.5, "ratings": True, "leave_out": ["1girl", ""], "only_empty": True}

@@ -147,7 +147,8 @@ export class Tagging {
                 return;
             }
             if (one?.problem) {
-                this.editor.complain({ message: one.problem, remedy: one.remedy });
+                this.editor.complain(one.problem);
+                say(this.status, "");
                 this.#offer(tagger);
                 return;
             }
