@@ -108,9 +108,8 @@ class Tagging:
             raise UserError("tagging.unreachable", "tagger", name=name, error=type(error).__name__) from error
         if told is None:
             said = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
-            raise UserError(
-                "other.as_said", "tagger", message=(said or [done.stderr.strip()])[-1][-500:].removeprefix("tagger: ")
-            )
+            message = (said or [done.stderr.strip()])[-1][-500:].removeprefix("tagger: ")
+            raise UserError("other.as_said", "tagger", message=message, remedy="")
         return told
 
     def fetch(self, name: str) -> dict[str, Any]:
