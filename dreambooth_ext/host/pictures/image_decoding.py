@@ -106,6 +106,16 @@ def masked_thumbnail(path: Path, mask: Path, size: int) -> bytes:
     return buffer.getvalue()
 
 
+def grey(path: Path, size: int) -> bytes:
+    """A mask as grey PNG within `size` x `size` pixels, to be painted on: a JPEG would smear its edges. Raises a
+    Refusal (422)."""
+    with _slots, _opened(path.name, path) as picture:
+        _require_sound(picture, path.read_bytes())
+        buffer = io.BytesIO()
+        _to_rgb(picture, size).convert("L").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _require_sound(picture: Image, content: bytes) -> None:
     if picture.format in ("JPEG", "MPO"):  # MPO: a JPEG with further pictures behind it
         require_few_passes(content)

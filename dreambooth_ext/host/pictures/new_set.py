@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from pathlib import Path
 from ...core.system import files
 from ..errors import Refusal
 from .uploads import MOST_SETS, PictureSets, safe_name
+
+OLD = 24 * 3600  # seconds
 
 
 @dataclass
@@ -29,6 +33,7 @@ def new_set(sets: PictureSets, name: str) -> Iterator[NewSet]:
     name = usable(name)
     made = NewSet(sets.folder / f"{files.TEMPORARY}{secrets.token_hex(6)}", sets.folder / name)
     made.place.mkdir(parents=True)
+    sweep(sets.folder)
     try:
         yield made
         files.flush_to_disk(made.place)
@@ -41,6 +46,14 @@ def new_set(sets: PictureSets, name: str) -> Iterator[NewSet]:
         files.flush_folder(sets.folder)
     finally:
         shutil.rmtree(made.place, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left half made, once nobody can be at it any more."""
+    for path in folder.glob(f"{files.TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > OLD:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def usable(name: str) -> str:

@@ -43,7 +43,7 @@ def show_original(call: Call) -> Response:
 def show_mask(call: Call) -> Response:
     path = call.service.edits.mask(call.path["set"], call.path["name"])
     size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
-    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
+    return picture(call.headers, path, "image/png", lambda: image_decoding.grey(path, size), size)
 
 
 def put_mask(call: Call) -> dict[str, Any]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 
 import pytest
 
 pytest.importorskip("PIL.Image")
 
+from dreambooth_ext.host.pictures import set_archive
 from dreambooth_ext.host.pictures.folder_copy import copy_folder
 from dreambooth_ext.host.pictures.new_set import new_set, usable
 from dreambooth_ext.host.pictures.uploads import PictureSets
+from tests.dying import Dead, dying
 
 from .test_edits import drawn, painted
 
@@ -49,6 +53,42 @@ def test_no_set_by_halves(tmp_path, monkeypatch):
         (made.place / "a.jpg").write_bytes(drawn())
         raise KeyboardInterrupt
     assert list(sets.folder.iterdir()) == []
+
+
+def test_a_kill_at_any_instant_leaves_a_whole_set_or_none(tmp_path, monkeypatch):
+    sets = PictureSets(tmp_path / "first")
+    for name in ("a.jpg", "b.jpg"):
+        sets.put("s", name, drawn())
+    sets.put_caption("s", "a.txt", b"words")
+    (tmp_path / "set.zip").write_bytes(b"".join(set_archive.stream(sets.path("s"))))
+    whole = {path.name: path.read_bytes() for path in sets.path("s").iterdir()}
+    die_at = dying(monkeypatch, (os, "rename"))
+    for k in range(200):
+        other = PictureSets(tmp_path / f"other {k}")
+        die_at(k)
+        try:
+            set_archive.read(other, tmp_path / "set.zip", "cat")
+        except Dead:
+            pass
+        else:
+            break
+        die_at(None)
+        for one in PictureSets(other.folder).sets():
+            found = {path.name: path.read_bytes() for path in (other.folder / one["name"]).iterdir()}
+            assert {name: found[name] for name in whole} == whole and one["title"] == "cat"
+    else:
+        raise AssertionError("it never came to its end")
+    assert k > 5
+
+
+def test_what_a_kill_left_is_swept_later(tmp_path):
+    sets = PictureSets(tmp_path)
+    for name, age in ((".tmp-old", 100_000), (".tmp-old.zip", 100_000), (".tmp-new", 10)):
+        (tmp_path / name).write_text("x") if name.endswith("zip") else (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with new_set(sets, "s") as made:
+        (made.place / "a.jpg").write_bytes(drawn())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-new", "s"]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def test_masks(asked):
     assert asked.put(PLACE + "/mask", b"<svg/>", "image/png").status == 422
     told = asked.put(PLACE + "/mask", painted(), "image/png").json()
     assert told["mask"] == "a b-masklabel.png" and told["undo"] == 1
-    assert Image.open(io.BytesIO(asked.get(PLACE + "/mask", {"size": 128}).body)).size == (90, 60)
+    shown = Image.open(io.BytesIO(asked.get(PLACE + "/mask", {"size": 128}).body))
+    assert shown.size == (90, 60) and shown.mode == "L" and shown.getpixel((5, 5)) == 255  # to the level, unlike a JPEG
+    assert Image.open(io.BytesIO(asked.get(PLACE + "/mask", {"size": 64}).body)).size == (64, 43)
     assert asked.delete(PLACE + "/mask").json()["mask"] is None
 
 
