@@ -114,6 +114,10 @@ RUNS = (
     Made("lora-alone-new", "drifted", 500, LORA | NO_PRIOR | {"seed": 23}),
     Made("full-long-new", "good", 600, {"seed": 24}),
     Made("full-text-new", "drifted", 300, {"seed": 19, "text_encoder_lr": 1.5e-3, "text_encoder_steps": 300}),
+    # Made after the choice among harmed models had been changed
+    Made("full-alone-later", "drifted", 300, NO_PRIOR | {"seed": 34}),
+    Made("style-alone-later", "drifted", 300, NO_PRIOR | {"seed": 33}, "style"),
+    Made("lora-later", "good", 450, LORA | {"seed": 32}),
 )
 
 

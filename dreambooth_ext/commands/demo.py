@@ -19,6 +19,7 @@ from .support import config_options, delivery
 from .support.exit_status import BAD_INPUT, DONE
 from .support.run_output import Follower
 
+MODELS = 4  # that are saved on the way
 HELP = "train a new subject on the bundled base, and draw pictures before and after"
 
 
@@ -39,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"1 of 3: drawing {len(demo_recipe.PROMPTS)} prompts with the base")
     if code := draw_pictures(environment, demo_recipe.BASE, out / "before"):
         return code
-    say(f"2 of 3: training on {len(list(demo_recipe.PICTURES.glob('*.png')))} pictures of 'zkz'")
+    count = len(list(demo_recipe.PICTURES.glob("*.png")))
+    say(f"2 of 3: training on {count} pictures of 'zkz', of which one is kept back")
     target = publishing_targets.webui_folder(out, "checkpoint")
     wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
     run = run_folder.create(out / "runs", config, wanted.as_dict() if wanted else None)
@@ -56,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         return code
     for label, path in {"pictures": demo_recipe.PICTURES, "model": model, "comparison": sheet, "run": run.path}.items():
         say(f"{label:<11} {path}", stream=sys.stdout)
+    say(f'next        python -m dreambooth_ext verdict "{run.path}"', stream=sys.stdout)
     return DONE
 
 
@@ -64,6 +67,7 @@ def demo_config(steps: int | None) -> Any:
     values = demo_recipe.settings()
     if steps is not None:
         values["max_train_steps"] = steps
+    values["checkpointing_steps"] = max(1, values["max_train_steps"] // MODELS)  # for the verdict to choose from
     config, unreadable = parse(values)
     config, _, _, problems, _ = config_checks.check(config)
     if unreadable or problems:

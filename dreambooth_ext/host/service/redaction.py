@@ -16,6 +16,7 @@ from ...core.config import links
 HIDDEN = "(hidden)"
 SECRETS = re.compile(
     r"\b(?:hf|ghp|gho|ghs|ghu|sk)_[A-Za-z0-9]{12,}"  # tokens of Hugging Face, GitHub and others, by their look
+    r"|\bsk-[A-Za-z0-9_-]{20,}"
     r"|(?<=\bBearer )\S+|(?<=\bBasic )[A-Za-z0-9+/=]{8,}"
     r"|(?i:(?<=token=)|(?<=password=)|(?<=passwd=)|(?<=secret=)|(?<=key=))[^\s&'\"]+"
 )

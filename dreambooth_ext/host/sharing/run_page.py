@@ -88,14 +88,14 @@ def run_page(run: Run) -> RunPage:
     steps, rows, last = _previews(run, events, redaction)
     return RunPage(
         name=redaction.text(run.config.name),
-        facts=list(_facts(run, state, redaction)),
+        facts=[(label, redaction.text(text)) for label, text in _facts(run, state, redaction)],
         verdict=judged(run, redaction),
         steps=steps,
         rows=rows,
         last=last,
-        charts=_charts(run, events, state),
+        charts=_charts(run, events, state, redaction),
         settings=list(_settings(run.config, redaction)),
-        versions=list(_versions(state)),
+        versions=[(label, redaction.text(text)) for label, text in _versions(state)],
     )
 
 
@@ -153,7 +153,7 @@ def evenly(values: Sequence[int], count: int) -> list[int]:
     return [values[round(index * (len(values) - 1) / (count - 1))] for index in range(count)]
 
 
-def _charts(run: Run, events: Sequence[Mapping[str, Any]], state: Mapping[str, Any]) -> list[str]:
+def _charts(run: Run, events: Sequence[Mapping[str, Any]], state: Mapping[str, Any], redaction: Redaction) -> list[str]:
     curves = Curves()
     with contextlib.suppress(FileNotFoundError):
         curves.read(run.path / "events.jsonl")
@@ -164,7 +164,8 @@ def _charts(run: Run, events: Sequence[Mapping[str, Any]], state: Mapping[str, A
         losses = [event["loss"] for event in held]
         loss.append(Curve("loss on pictures held out", [event["step"] for event in held], losses))
     rates = [
-        Curve(GROUPS.get(group, group.replace("_", " ")), steps, values) for group, values in found["rates"].items()
+        Curve(GROUPS.get(group, redaction.text(group).replace("_", " ")), steps, values)
+        for group, values in found["rates"].items()
     ]
     charts = (line_chart("Loss", loss, last), line_chart("Learning rate", rates, last), _measured(events))
     return [chart for chart in charts if chart]

@@ -247,6 +247,7 @@ def test_a_verdict_is_read_tried_and_published(open_page, address, asked, screen
     page.locator(".db-vote >> text=Close").click()
     votes = asked.service.verdicts.show(run.id)["votes"]
     assert sum(count["shown"] for count in votes.values()) == 2
+    until(lambda: sum("your votes" in one for one in steps.all_inner_texts()) == 2)  # beside the verdict's own word
     panel.locator("text=Try this").click()
     page.wait_for_selector(".db-toast:has-text('anna_2')")
     assert page.locator("input[id^=dreambooth_name]").input_value() == "anna_2"

@@ -91,6 +91,20 @@ def test_nothing_names_the_machine_its_user_or_a_folder(run, text):
         assert not picture.getexif() and "comment" not in picture.info and "parameters" not in picture.info
 
 
+def test_fields_that_the_trainer_writes_are_redacted_as_well(tmp_path):
+    """Of a folder that somebody else has written, or an error's text in the wrong place."""
+    said = "in /home/annam/x C:\\Users\\annam\\y hf_abcdefghijklmnop sk-abcdefghijklmnopqrstuv "
+    said += f"https://annam:{SECRET}@x.org/a?token={SECRET}"
+    made = run_folder.create(tmp_path / "runs", RunConfig(name="zkz", method="lora"))
+    made.events.append("status", status="preparing", step=0)
+    made.events.append("step", step=1, total=2, loss=0.5, lr={"unet": 1e-4, said: 1e-4})
+    plan = dict.fromkeys(("family", "device", "mixed_precision"), said)
+    made.write_state(status="done", step=1, total=2, plan=plan, version=said)
+    shown = html_file.html(run_page(made))
+    for part in ("annam", "hf_", "hf abc", "sk-", SECRET):
+        assert part not in shown
+
+
 def test_it_loads_nothing_and_runs_nothing(text):
     tags, links, reader = set(), [], HTMLParser()
 

@@ -165,7 +165,7 @@ export class Verdict {
                 type: "button", class: "db-verdict-step", "aria-pressed": String(isChosen), title: capital(one.sentence || ""), data: { state: one.state, keep: `step${one.step}` },
                 on: { click: () => ((this.chosen = one.step), (this.drawn = ""), this.#draw(null), this.app.pollNow()) },
             },
-            element("b", {}, phrase(T.step, { step: number(one.step) })), element("span", { text: T.states[one.state] || one.state }), isKept ? element("span", { class: "db-verdict-keep", text: T.keep }) : null,
+            element("b", {}, phrase(T.step, { step: number(one.step) })), element("span", { text: T.states[one.state] || one.state }), isKept ? element("span", { class: "db-verdict-keep", text: T.keep }) : null, this.told.votes?.[one.file] ? element("span", { class: "db-quiet", text: plain(T.votes, this.told.votes[one.file]) }) : null,
         );
     }
 
@@ -182,11 +182,8 @@ export class Verdict {
     }
 
     #about(chosen) {
-        const votes = this.told.votes?.[chosen.file];
-        const parts = [
-            Number.isFinite(chosen.weight) && chosen.weight !== 1 ? plain(T.weight, { weight: chosen.weight }) : "", votes ? plain(T.votes, votes) : "",
-        ].filter(Boolean);
-        return [element("p", { text: capital(chosen.sentence || "") }), parts.length ? element("p", { class: "db-quiet", text: parts.join(" · ") }) : null];
+        const weight = Number.isFinite(chosen.weight) && chosen.weight !== 1 ? plain(T.weight, { weight: chosen.weight }) : "";
+        return [element("p", { text: capital(chosen.sentence || "") }), weight ? element("p", { class: "db-quiet", text: weight }) : null];
     }
 
     // --- the pictures
