@@ -13,9 +13,10 @@ from typing import Any
 from ...core.data.folder_scan import FORMATS
 from ...core.errors import UserError
 from ...core.messages.message import reason_of
-from ...core.pictures import viewable
+from ...core.pictures import mask_kinds, viewable
 from ...core.system.terminal import Progress
 from ..pictures.conversion import convert
+from ..pictures.masks import make_mask
 from . import whole_set
 from .finding import unreadable
 from .looking import look
@@ -27,13 +28,16 @@ LEFT_OUT = ("unreadable", "duplicate")  # kinds of which no copy is made
 def run(arguments: argparse.Namespace) -> list[str]:
     """Look, and write the copies. Raises UserError if the folder cannot be used at all."""
     folder, out = arguments.folder, arguments.out
+    mask = mask_kinds.kind_of(arguments.mask) if arguments.mask is not None else None
+    if mask and out is None:
+        raise UserError("masks.needs_out", "mask")
     paths = pictures_in(folder)
     if out is not None:
         check_out(folder, out)
     looks = look_at_all(folder, paths, arguments.resolution)
     judged = whole_set.judge(looks, arguments.subject_type)
     told = answer(looks, judged, out)
-    copied = write_copies(folder, out, paths, told["pictures"]) if out is not None else 0
+    copied = write_copies(folder, out, paths, told["pictures"], mask) if out is not None else 0
     if arguments.json:
         return [json.dumps(told, ensure_ascii=False)]
     return in_words(told, copied)
@@ -104,8 +108,15 @@ def answer(looks: Sequence[dict[str, Any]], judged: dict[str, Any], out: Path | 
     return {**known, "pictures": pictures, "out": str(out) if out is not None else None}
 
 
-def write_copies(folder: Path, out: Path, paths: Sequence[Path], pictures: Sequence[dict[str, Any]]) -> int:
-    """Write the mended copies and their captions; return how many pictures there are now. Raises UserError."""
+def write_copies(
+    folder: Path,
+    out: Path,
+    paths: Sequence[Path],
+    pictures: Sequence[dict[str, Any]],
+    mask: tuple[str, str] | None = None,
+) -> int:
+    """Write the mended copies, their captions, and masks if a kind and a model are given; return how many pictures
+    there are now. What a mask lacks is told in `pictures`, as "no_mask". Raises UserError."""
     copied = 0
     try:
         with Progress(len(paths), "Writing") as progress:
@@ -116,7 +127,9 @@ def write_copies(folder: Path, out: Path, paths: Sequence[Path], pictures: Seque
                 place = out / Path(told["file"]).parent
                 place.mkdir(parents=True, exist_ok=True)
                 stem = free_stem(place, path)
-                convert(str(path), str(place / stem), told["crop"])
+                written = convert(str(path), str(place / stem), told["crop"])
+                if mask:
+                    told["no_mask"] = write_mask(place / written["file"], stem, mask)
                 for ending in CAPTIONS:
                     if path.with_suffix(ending).is_file():
                         shutil.copyfile(path.with_suffix(ending), place / (stem + ending))
@@ -125,6 +138,18 @@ def write_copies(folder: Path, out: Path, paths: Sequence[Path], pictures: Seque
     except OSError as error:
         raise UserError("findings.out_unwritable", "out", folder=str(out), error=reason_of(error)) from None
     return copied
+
+
+def write_mask(picture: Path, stem: str, mask: tuple[str, str]) -> str:
+    """Write the mask of a copy beside it; return why there is none, or "". Raises UserError for what fails for all."""
+    by, model = mask
+    try:
+        make_mask(str(picture), str(picture.with_name(f"{stem}-masklabel.png")), by, model=model)
+    except UserError as error:
+        if error.problem.field != "picture":
+            raise
+        return str(error.problem.message)
+    return ""
 
 
 def free_stem(place: Path, path: Path) -> str:
@@ -138,6 +163,7 @@ def in_words(told: dict[str, Any], copied: int) -> list[str]:
     lines = []
     for picture in told["pictures"]:
         lines += [f"{picture['file']}: {one['message']} {one['remedy']}".rstrip() for one in picture["findings"]]
+    lines += [f"No mask: {picture['no_mask']}" for picture in told["pictures"] if picture.get("no_mask")]
     lines += [f"All pictures: {one['message']} {one['remedy']}".rstrip() for one in told["set"]]
     lines += [f"Left out: {why['text']}" for why in told["missing"]]
     good = sum(not picture["findings"] for picture in told["pictures"])

@@ -112,3 +112,27 @@ def test_people_are_told_in_words(folder, capsys):
     code, out, _ = run(capsys, folder)
     assert code == 0 and "broken.jpg" in out and "Score: " in out
     assert "bb.bmp: it is the same picture as 'b.png'" in out
+
+
+def test_masks_of_the_copies(folder, tmp_path, capsys):
+    before, out = prints(folder), tmp_path / "mended"
+    code, _, err = run(capsys, folder, "--mask", "ellipse")
+    assert code == 1 and "mask" in err and "--out" in err
+    code, _, err = run(capsys, folder, "--out", out, "--mask", "by hand")
+    assert code == 1 and "by hand" in err and not out.exists()
+    code, _, _ = run(capsys, folder, "--out", out, "--mask", "ellipse")
+    assert code == 0 and prints(folder) == before
+    assert (out / "below" / "d-masklabel.png").exists()
+    with Image.open(out / "a-masklabel.png") as mask, Image.open(out / "a.jpg") as picture:
+        assert mask.size == picture.size and mask.mode == "L"
+        assert mask.getpixel((mask.width // 2, mask.height // 2)) == 255 and mask.getpixel((0, 0)) == 0
+
+
+def test_pictures_without_a_mask_are_told(folder, tmp_path, capsys):
+    pytest.importorskip("cv2")
+    out = tmp_path / "mended"
+    code, told, _ = run(capsys, folder, "--out", out, "--mask", "face")
+    assert code == 0 and "No mask: 'a.jpg' shows no face" in told
+    assert (out / "a.jpg").exists() and not list(out.rglob("*-masklabel.png"))
+    code, _, err = run(capsys, folder, "--out", tmp_path / "other", "--mask", str(tmp_path / "no.onnx"))
+    assert code == 1 and "no.onnx" in err  # it would fail for every picture
