@@ -454,6 +454,7 @@ class Simulator:
             "lists": model_lists.Mark(lambda: self.host)(),
             "job": None,
             "jobs_ended": 0,
+            "downloads": {"revision": 0, "busy": False},
             **self.queue(),
             "environment": {k: self.environment[k] for k in ("state", "reason", "building", "problem")},
         }

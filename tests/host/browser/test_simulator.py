@@ -271,6 +271,8 @@ LEFT_OUT = {
     ("GET", "/runs/{id}/drawn/{artifact}/{file}"),
     ("POST", "/runs/{id}/open"),
     *((method, "/captions") for method in ("GET", "POST")),  # the page's tests of these have the true service
+    *((method, "/downloads") for method in ("GET", "POST")),
+    *((method, "/downloads/{id}") for method in ("GET", "POST", "DELETE")),
     *(("POST", f"/captions/{what}") for what in ("undo", "redo", "copy", "trained")),
     *(("POST", f"/{what}") for what in ("captions/tag", "taggers/about", "taggers/fetch", "word/draw")),
     *((method, "/captions/tag/{set}") for method in ("GET", "DELETE")),

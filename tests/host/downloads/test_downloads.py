@@ -14,8 +14,10 @@ import pytest
 
 from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.host.downloads import downloads
+from dreambooth_ext.host.downloads.verb import Verb
 from tests import tiny
 from tests.engine.downloads.servers import Answers, served, whole
+from tests.engine.downloads.servers import slow as slow_bytes
 from tests.host.asking import Asked, Place
 from tests.host.downloads.pretended_verb import Pretended
 
@@ -338,3 +340,19 @@ def test_the_real_verb_is_stopped_in_the_middle(asked, tmp_path, how):
         assert act(asked, id, "resume").status == 202
         assert comes_to(asked, id, "done", "failed")["state"] == "done"
         assert server.asked[-1][1]["Range"] == f"bytes={half}-" and models(asked) == ["a.safetensors"]
+
+
+def test_the_verb_ends_with_its_host(asked, tmp_path):
+    """A host that is killed leaves no process that downloads on; what has come so far stays for the next start."""
+    real(asked)
+    with served() as server:
+        server.answers["/a.safetensors"] = slow_bytes
+        into = tmp_path / "into"
+        words = ["--json", "--yes", f"--into={into}", "--", server.link("/a.safetensors")]
+        verb = Verb(asked.environment, words, {})
+        process = verb._begin()
+        until(lambda: b"progress" in os.read(process.stdout.fileno(), 65536))
+        process.stdout.close()  # as the system does when the host ends
+        until(lambda: process.poll() is not None)
+        process.stderr.close()
+        assert len(list(into.rglob("*.part"))) == 1
