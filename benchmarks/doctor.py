@@ -1,7 +1,7 @@
 """Does the picture doctor see? `python -m benchmarks.doctor --packages DIR [--half NAME] [--time]`, in the environment.
 
 Hits and false alarms on real photographs (`photographs.py` says how DIR is filled) and on faults made from them, as the
-table of docs/measurements.md. Thresholds were set on the photographs of the half `set`, and are shown on the other.
+table of docs/measurements.md, by halves of the photographs.
 --time measures how long pictures of 12 megapixels take, and 10 000 small ones.
 """
 

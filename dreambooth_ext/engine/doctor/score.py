@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...core.messages.message import Message
+from ...core.messages.message import Message, beside
 from .finding import ERROR, HINT, WARNING, label
 
 Findings = Sequence[Mapping[str, Any]]
@@ -25,7 +25,7 @@ OF_SET = {
 
 
 def score(pictures: Sequence[Findings], in_common: Findings) -> tuple[int, list[dict[str, Any]]]:
-    """Return the score, and its reasons with the most points first: {"kind", "points", "text", "code", "values"}.
+    """Return the score, and its reasons with the most points first: {"kind", "points", "text"}.
 
     pictures: all findings of each picture; in_common: those of the set.
     """
@@ -54,5 +54,5 @@ def score(pictures: Sequence[Findings], in_common: Findings) -> tuple[int, list[
                 total=len(pictures),
                 points=max(1, round(share)),
             )
-        reasons.append({"kind": kind, "points": max(1, round(share)), **told.as_dict()})
+        reasons.append({"kind": kind, "points": max(1, round(share)), **beside("text", told)})
     return points, reasons

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...core.errors import Problem
 from ...core.guide.tables import PICTURES, subject
+from ...core.messages.message import beside
 from . import looking
 from .finding import HINT, WARNING, finding
 from .likeness import copies
@@ -51,7 +52,7 @@ def judge(looks: Sequence[Look], subject_type: str = "person") -> dict[str, Any]
             added[index] += _of_faces(looks[index])
     in_common = _of_set(known, len(looks), subject_type, sees_faces)
     points, reasons = score([[*one["findings"], *more] for one, more in zip(looks, added, strict=True)], in_common)
-    missing = [{"text": str(why), **why.as_dict()} for why in looking.missing()]
+    missing = [beside("text", why) for why in looking.missing()]
     return {"pictures": added, "set": in_common, "score": points, "reasons": reasons, "missing": missing}
 
 

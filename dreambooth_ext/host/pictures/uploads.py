@@ -25,7 +25,7 @@ from . import image_decoding, set_about
 from .edit_files import copy_edits, link_or_copy, masks_beside, mend
 
 TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/bmp", "image/x-ms-bmp",
-         "image/x-bmp")  # fmt: skip
+         "image/x-bmp", "image/heic", "image/heif", "image/avif", "image/tiff", "image/gif")  # fmt: skip
 LARGEST = 50 * 2**20  # bytes of a picture
 LARGEST_CAPTION = 64 * 1024  # bytes
 MOST_PICTURES = 10_000  # in a set

@@ -41,6 +41,13 @@ class PictureFolders:
         path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
         return self.sets.list_folder(Path(os.path.abspath(os.path.expanduser(folder))), start)
 
+    def place(self, name: str | None, folder: str | None) -> Path:
+        """The folder of a set, or one of this machine. Raises a Refusal."""
+        if name or not folder:
+            return self.sets.path(name or "")
+        path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
+        return Path(os.path.abspath(os.path.expanduser(folder)))
+
     def file(self, name: str, picture: str, folder: str | None) -> Path:
         """The file of a set's picture, or of one in a folder that `list` showed. Raises a Refusal."""
         if not folder:

@@ -36,6 +36,7 @@ from ..jobs.dispatcher import Dispatcher
 from ..jobs.planned_time import PlannedTimes
 from ..jobs.run_index import FAULTS, RunIndex
 from ..pictures.edits import PictureEdits
+from ..pictures.findings import PictureFindings
 from ..pictures.picture_worker import PictureWorker
 from ..pictures.uploads import PictureSets
 from . import preset_store, schema
@@ -73,6 +74,7 @@ class Service:
         self.presets = Presets(host.data_folder() / preset_store.FOLDER)
         self.sets = PictureSets(path_policy.pictures_folder(host))
         self.picture_worker = PictureWorker(self.environment)
+        self.findings = PictureFindings(self.picture_worker)
         self.edits = PictureEdits(self.sets, self.picture_worker.ask)
         self.planned_times = PlannedTimes(self.runs_dir)
         self._lists = model_lists.Mark(self.about_host)

@@ -23,7 +23,19 @@ from ..hosts.options import OPTIONS
 from ..service import preset_store
 from .page_files import PAGE
 
-VIEWS = ("shared", "train", "editor", "captions", "masks", "monitor", "runs", "compare", "verdict", "download")
+VIEWS = (
+    "shared",
+    "train",
+    "editor",
+    "captions",
+    "masks",
+    "monitor",
+    "runs",
+    "compare",
+    "verdict",
+    "download",
+    "pictures",
+)
 TEXTS = tuple(PAGE / view / "texts.js" for view in VIEWS)
 FOLDER = Path(__file__).resolve().parents[3] / "localizations"
 

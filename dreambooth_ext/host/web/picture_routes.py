@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from ...core.config.parsing import shown
+from ...core.config.run_config import SETTINGS
 from ...core.errors import UserError
 from ...core.pictures import mask_kinds, training_crop
 from ..errors import Refusal
@@ -17,6 +18,7 @@ from .endpoint import Action, Call, Methods
 from .responses import picture
 
 ACTIONS = ("change", "undo", "redo", "restore", "crop")
+SHEET = {"Content-Disposition": 'inline; filename="contact sheet.jpg"', "Cache-Control": "no-store"}
 LARGEST = 10**6  # pixels of a side
 
 
@@ -90,6 +92,27 @@ def import_set(call: Call) -> dict[str, Any]:
     return set_archive.read(call.service.sets, call.file, call.query.get("title", ""))
 
 
+def show_findings(call: Call) -> dict[str, Any]:
+    return call.service.findings.show(*_looked_at(call), after=call.number("after", 0) or 0)
+
+
+def show_sheet(call: Call) -> Response:
+    return Response(call.service.findings.sheet(*_looked_at(call)), media_type="image/jpeg", headers=SHEET)
+
+
+def _looked_at(call: Call) -> tuple[Any, str, int]:
+    """The folder, the type of subject and the resolution that a request is about."""
+    choices = SETTINGS["subject_type"].choices or ()
+    subject = call.query.get("subject_type", "") or str(SETTINGS["subject_type"].default)
+    if subject not in choices:
+        raise UserError("web.no_choice", "subject_type", value=shown(subject), choices=list(choices))
+    resolution = call.number("resolution") or 512
+    if not 64 <= resolution <= 4096:
+        raise UserError("editing.no_side", "resolution", name="resolution", most=4096)
+    folder = call.service.pictures.place(call.query.get("set"), call.query.get("folder"))
+    return folder, subject, resolution
+
+
 def _side(call: Call, name: str) -> int:
     most = 4096 if name == "resolution" else LARGEST
     value = call.number(name) or 0
@@ -100,6 +123,8 @@ def _side(call: Call, name: str) -> int:
 
 def table(s: Service) -> dict[str, Methods]:
     return {
+        "/findings": {"GET": Action(show_findings, slow=True)},
+        "/findings/sheet": {"GET": Action(show_sheet, slow=True)},
         "/crop": {"GET": Action(show_training_crop)},
         "/sets": {"PUT": Action(import_set, 201, "archive", slow=True)},
         "/sets/{set}": {

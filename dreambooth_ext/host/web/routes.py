@@ -18,8 +18,9 @@ from starlette.routing import Route
 from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ...core.guide import demo_recipe
+from ...core.pictures import viewable
 from ..errors import Refusal
-from ..pictures import edit_files, image_decoding, uploads
+from ..pictures import converted, edit_files, image_decoding, uploads
 from ..service.asked_options import ASKED
 from ..service.service import Service
 from . import localization, page_files, picture_routes
@@ -131,7 +132,10 @@ def put_picture(call: Call) -> Response:
     if file.lower().endswith(".txt"):
         shown = {key: call.query.get(key, "") for key in ("picture", "stamp")}
         return to_json(call.service.sets.put_caption(name, file, call.data, **shown))
-    kept = call.service.sets.put(name, file, call.data)
+    if viewable.is_converted(file):
+        kept = converted.put(call.service.sets, call.service.picture_worker, name, file, call.data)
+    else:
+        kept = call.service.sets.put(name, file, call.data)
     return to_json(kept, 201 if kept["new"] else 200)
 
 

@@ -75,6 +75,13 @@ function selectCheckpoint(title) { window.pressed.push("select " + title) }
 <script>waiting.forEach(callback => callback())</script></body></html>"""
 
 
+# The simulator looks at no pictures
+NO_FINDINGS: dict[str, Any] = {
+    **{"pictures": [], "next": 0, "count": 0, "waiting": 0, "trouble": "", "score": None},
+    **{"set": [], "reasons": [], "missing": [], "extra": {}},
+}
+
+
 class Run:
     """A pretended run. Its steps follow from the clock, its losses from the step."""
 
@@ -511,6 +518,7 @@ class Application:
             ),
             "GET version": lambda: {"version": "1.2.3", "protocol": events.PROTOCOL, "host": sim.host["name"]},
             "GET queue": sim.queue,
+            "GET findings": lambda: NO_FINDINGS,
             "GET demo": lambda: {"settings": demo_recipe.settings()},
             "POST host": lambda: sim.publish_into(given["folder"]),
         }

@@ -42,6 +42,7 @@ export class Card {
         const own = place.isSet;
         this.image = element("img", { alt: picture.name, loading: "lazy", src: place.thumbnail(picture) });
         this.note = element("span", { class: "db-note" });
+        this.findings = element("div", { class: "db-findings" }); // findings.js fills it
         this.caption = element("textarea", {
             class: "db-input db-caption", rows: "3", readonly: !own, "aria-label": plain(T.captionOf, { name: picture.name }),
             placeholder: T.noCaption, on: { change: () => this.#saveCaption() },
@@ -50,7 +51,7 @@ export class Card {
             "li", { class: "db-picture" }, this.image,
             own ? button("×", () => remove(this), { class: "db-remove", title: T.remove, "aria-label": plain(T.removeOne, { name: picture.name }) }) : null,
             button("✎", () => edit(this.name), { class: "db-edit", title: TEXTS.editor.edit, "aria-label": plain(TEXTS.editor.editOne, { name: picture.name }) }),
-            element("span", { class: "db-picture-name", text: picture.name, title: picture.name }), this.note, this.caption,
+            element("span", { class: "db-picture-name", text: picture.name, title: picture.name }), this.note, this.findings, this.caption,
         );
     }
 

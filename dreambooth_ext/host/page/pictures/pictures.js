@@ -2,6 +2,7 @@
 
 import { api } from "../shared/api.js";
 import { Card, Place } from "./cards.js";
+import { Findings } from "./findings.js";
 import { CaptionEditor } from "../captions/editor.js";
 import { Editor } from "../editor/editor.js";
 import { append, button, debounced, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
@@ -25,6 +26,7 @@ export class Pictures {
         this.uploads = new Uploads({ taken: () => this.settings.uploaded.names, arrived: () => this.reload() });
         this.masks = new Masks(settings, { own: (place) => this.#own(place), changed: () => this.load(), drawn: () => this.#drawCards() });
         this.sets = new Sets({ current: () => this.settings.state.set, choose: (name) => this.#chooseSet(name), changed: () => this.load() });
+        this.findings = new Findings(settings, { cards: () => this.cards });
         this.element = this.#build();
         this.reload = debounced(() => this.load(), 250);
         this.looking = debounced(() => this.load(), 600);
@@ -35,7 +37,7 @@ export class Pictures {
     #build() {
         const { state } = this.settings;
         this.file = element("input", {
-            type: "file", multiple: true, accept: ".jpg,.jpeg,.jfif,.jpe,.png,.webp,.bmp,.txt,image/*", class: "db-file", "aria-label": T.choose,
+            type: "file", multiple: true, accept: ".jpg,.jpeg,.jfif,.jpe,.png,.webp,.bmp,.heic,.heif,.avif,.tif,.tiff,.gif,.txt,image/*", class: "db-file", "aria-label": T.choose,
             on: { change: () => (this.add([...this.file.files]), (this.file.value = "")) },
         });
         this.drop = element(
@@ -57,7 +59,7 @@ export class Pictures {
         this.grid = element("ul", { class: "db-grid" });
         return element(
             "div", { class: "db-stack" }, this.#sourceChoice(), this.sets.element, this.drop, this.folderBox,
-            this.uploads.elements, this.problem, this.refusal, this.summary, this.masks.element, this.grid,
+            this.uploads.elements, this.problem, this.refusal, this.summary, this.findings.element, this.masks.element, this.grid,
         );
     }
 
@@ -206,8 +208,10 @@ export class Pictures {
             const card = this.cards.get(picture.name);
             card.refresh(picture, this.small);
             card.look(this.masks.isShown);
+            this.findings.mark(card);
             this.grid.append(card.element);
         }
+        this.findings.look(place, this.found);
     }
 
     /** The guide's advice for this many pictures of this subject type. */

@@ -7,8 +7,8 @@ import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.pictures;
 const AT_ONCE = 3; // uploads side by side
-export const TYPES = { jpg: "image/jpeg", jpeg: "image/jpeg", jfif: "image/jpeg", jpe: "image/jpeg", png: "image/png", webp: "image/webp", bmp: "image/bmp", txt: "text/plain" };
-const OTHER_PICTURES = ["heic", "heif", "avif", "gif", "tif", "tiff", "svg", "jxl", "raw", "dng", "cr2", "nef", "psd"];
+export const TYPES = { jpg: "image/jpeg", jpeg: "image/jpeg", jfif: "image/jpeg", jpe: "image/jpeg", png: "image/png", webp: "image/webp", bmp: "image/bmp", heic: "image/heic", heif: "image/heif", avif: "image/avif", tif: "image/tiff", tiff: "image/tiff", gif: "image/gif", txt: "text/plain" };
+const OTHER_PICTURES = ["svg", "jxl", "raw", "dng", "cr2", "nef", "psd"];
 const FINAL = [400, 404, 409, 413, 415, 422]; // answers that the same file gets again
 
 export const ending = (name) => name.split(".").pop().toLowerCase();

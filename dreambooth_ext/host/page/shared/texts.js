@@ -7,6 +7,7 @@ import { EDITOR } from "../editor/texts.js";
 import { COMPARING } from "../compare/texts.js";
 import { DOWNLOAD } from "../download/texts.js";
 import { MASKS } from "../masks/texts.js";
+import { FINDINGS } from "../pictures/texts.js";
 import { MONITOR } from "../monitor/texts.js";
 import { RUNS } from "../runs/texts.js";
 import { TRAIN } from "../train/texts.js";
@@ -110,6 +111,7 @@ export const TEXTS = localised({
     ...COMPARING,
     ...VERDICT,
     ...DOWNLOAD,
+    ...FINDINGS,
 });
 
 /** Whether the page is laid out from right to left. */

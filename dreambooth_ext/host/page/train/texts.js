@@ -63,7 +63,7 @@ export const TRAIN = {
         fromFolder: "A folder on this machine",
         choose: "Choose pictures",
         drop: "Drop pictures here, or click to choose them",
-        formats: "JPG, PNG, WebP, BMP; captions as .txt files with the same names; whole folders, too",
+        formats: "JPG, PNG, WebP, BMP; HEIC, AVIF, TIFF and GIF are converted; captions as .txt files with the same names; whole folders, too",
         folder: "Folder",
         folderExample: "C:\\Pictures\\anna  or  /home/anna/pictures",
         folderHint: "On the machine that runs the WebUI. Nothing in the folder is changed.",

@@ -1,0 +1,84 @@
+"""What the picture doctor finds, on the cards and for the set, before the real service and the real worker."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+from starlette.applications import Starlette
+
+from benchmarks import photographs
+from dreambooth_ext.host.environment.environment import Environment
+from dreambooth_ext.host.web import routes, server
+from tests.drawn_faces import portrait
+from tests.engine.doctor.pictures import scene
+from tests.host.asking import Asked
+from tests.host.drawing.pretended import pretending
+
+from .conftest import serving
+from .test_captions import form
+from .test_page import until
+
+
+@pytest.fixture
+def asked(tmp_path) -> Iterator[Asked]:
+    made = pretending(tmp_path)
+    made.service.picture_worker.environment = Environment()
+    folder = made.service.sets.folder / "mine"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        sheet = scene(700, 560, seed=number)
+        sheet.paste(portrait(380, turn=number / 3, blur=0.3), (150, 150))
+        sheet.save(folder / f"anna {number}.png")
+    photographs.blurred(Image.open(folder / "anna 1.png"), 4, random.Random(0)).save(folder / "soft.png")
+    photographs.exposed(Image.open(folder / "anna 2.png"), 0.03).save(folder / "night.png")
+    scene(300, 256, seed=9).save(folder / "tiny.png")
+    yield made
+    made.service.picture_worker.close()
+
+
+@pytest.fixture
+def address(asked) -> Iterator[str]:
+    app: Starlette = server.application(asked.service)
+    routes.mount(app, asked.service)
+    with serving(app) as found:
+        yield found
+
+
+def kinds(page, name: str) -> list[str]:
+    card = page.locator(".db-picture").filter(has=page.locator(f"[title='{name}']"))
+    return card.locator(".db-finding > summary").all_inner_texts()
+
+
+def test_the_cards_say_what_is_wrong_and_the_set_has_its_score(open_page, address, asked, screenshot) -> None:
+    page = open_page(address)
+    form(page)
+    page.wait_for_selector(".db-doctor .db-strong:has-text('Score')", timeout=60_000)
+    assert "Blurred" in kinds(page, "soft.png") and "Dark" in kinds(page, "night.png")
+    assert "Small" in kinds(page, "tiny.png") and "No face" in kinds(page, "tiny.png")
+    assert kinds(page, "anna 0.png") == []
+    assert page.locator(".db-doctor .db-warnings li").count() >= 1
+    card = page.locator(".db-picture").filter(has=page.locator("[title='soft.png']"))
+    card.locator("summary").first.focus()
+    page.keyboard.press("Enter")
+    assert "Use a sharper one" in card.locator("details[open] p").inner_text()
+    page.locator(".db-doctor details > summary").click()
+    assert "points lost" in page.locator(".db-doctor details").inner_text()
+    screenshot(page, "findings")
+    answer = page.request.get(page.locator(".db-doctor a").get_attribute("href"))
+    assert Image.open(io.BytesIO(answer.body())).format == "JPEG"
+
+
+def test_a_picture_that_is_added_is_looked_at_and_heic_s_kin_are_converted(open_page, address, asked) -> None:
+    page = open_page(address)
+    form(page)
+    page.wait_for_selector(".db-doctor .db-strong:has-text('Score')", timeout=60_000)
+    stream = io.BytesIO()
+    scene(280, 260, seed=40).save(stream, "TIFF")
+    page.set_input_files(".db-file", [{"name": "scan.tif", "mimeType": "image/tiff", "buffer": stream.getvalue()}])
+    page.wait_for_selector(".db-picture-name[title='scan.png']", timeout=30_000)
+    until(lambda: "Small" in kinds(page, "scan.png"))
+    assert (asked.service.sets.folder / "mine" / ".converted" / "scan.tif").read_bytes() == stream.getvalue()
