@@ -70,7 +70,7 @@ export class Findings {
         if (isKnown && !reasons.length) say(this.status, T.good);
         show(this.sheet, isKnown);
         if (isKnown) this.sheet.href = address(["findings", "sheet"], this.query);
-        fill(this.list, set.map(({ message, remedy, severity }) => element("li", { class: severity === "hint" ? "db-mild" : "", text: `${message} ${remedy}`.trim() })));
+        fill(this.list, set.map((one) => element("li", { text: sentence(one) })));
         show(this.list, set.length > 0);
         fill(this.reasons, reasons.map(({ text }) => element("li", { text })), missing.map(({ text }) => element("li", { text: `${T.missing} ${text}` })));
         show(this.why, reasons.length + missing.length > 0);
@@ -84,9 +84,15 @@ export class Findings {
         const said = JSON.stringify(findings);
         if (card.findings.dataset.said === said) return; // what is open stays open
         card.findings.dataset.said = said;
-        fill(card.findings, findings.map(({ label, message, remedy, severity }) => element(
-            "details", { class: `db-finding db-finding-${severity}` },
-            element("summary", { text: label, title: `${message} ${remedy}`.trim() }), element("p", { text: `${message} ${remedy}`.trim() }),
+        fill(card.findings, findings.map((one) => element(
+            "details", { class: `db-finding db-finding-${one.severity}` },
+            element("summary", { text: one.label, title: sentence(one) }), element("p", { text: sentence(one) }),
         )));
     }
+}
+
+/** What is wrong and what to do, as sentences: messages go on from a picture's name elsewhere. */
+function sentence({ message, remedy }) {
+    const text = `${message} ${remedy}`.trim();
+    return text.charAt(0).toLocaleUpperCase() + text.slice(1);
 }
