@@ -78,7 +78,8 @@ def test_a_picture_that_is_added_is_looked_at_and_heic_s_kin_are_converted(open_
     page.wait_for_selector(".db-doctor .db-strong:has-text('Score')", timeout=60_000)
     stream = io.BytesIO()
     scene(280, 260, seed=40).save(stream, "TIFF")
-    page.set_input_files(".db-drop .db-file", [{"name": "scan.tif", "mimeType": "image/tiff", "buffer": stream.getvalue()}])
+    scan = {"name": "scan.tif", "mimeType": "image/tiff", "buffer": stream.getvalue()}
+    page.set_input_files(".db-drop .db-file", [scan])
     page.wait_for_selector(".db-picture-name[title='scan.png']", timeout=30_000)
     until(lambda: "Small" in kinds(page, "scan.png"))
     assert (asked.service.sets.folder / "mine" / ".converted" / "scan.tif").read_bytes() == stream.getvalue()
