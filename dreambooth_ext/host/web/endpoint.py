@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from ...core.config.parsing import shown
 from ...core.data import picture_entries
 from ...core.errors import UserError
+from ...core.pictures import viewable
 from ...core.system import files
 from ..errors import Refusal
 from ..pictures import set_archive, uploads
@@ -241,4 +242,5 @@ def check_kind(file: str, kind: str) -> None:
     elif kind not in uploads.TYPES:
         raise Refusal(415, "web.picture_type", "Content-Type", type=shown(kind), formats=picture_entries.FORMATS)
     else:
-        uploads.check_suffix(file)
+        if not viewable.is_converted(file):
+            uploads.check_suffix(file)

@@ -68,6 +68,10 @@ def test_the_cards_say_what_is_wrong_and_the_set_has_its_score(open_page, addres
     page.locator(".db-doctor details > summary").click()
     assert "points lost" in page.locator(".db-doctor details").inner_text()
     screenshot(page, "findings")
+    page.set_viewport_size({"width": 380, "height": 800})
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    screenshot(page, "findings narrow")
     answer = page.request.get(page.locator(".db-doctor a").get_attribute("href"))
     assert Image.open(io.BytesIO(answer.body())).format == "JPEG"
 
