@@ -127,6 +127,8 @@ def _sentence(checkpoints: Sequence[Checkpoint], kept: Judged | None, called: st
     own = next(each for each in checkpoints if each.judged.step == kept.step)
     if own.state != "good":
         return Message("verdict.keep_least", step=kept.step, what=own.reason)
+    if own.judged.scores == Scores():  # nothing was drawn
+        return Message("verdict.keep_by_losses", step=kept.step, what=own.reason)
     if worse := [each for each in checkpoints if each.judged.step > kept.step and each.state != "good"]:
         known = {"later": worse[0].judged.step, "what": worse[0].reason}
         return Message("verdict.keep_before", step=kept.step, word=called, **known)

@@ -55,6 +55,14 @@ def test_drift_is_what_was_measured_last():
     assert [each["state"] for each in found] == ["undertrained", "drifted"]
 
 
+def test_losses_promise_nothing_of_pictures():
+    losses = [1, 0.6, 0.4, 0.3, 0.3, 0.3, 0.3]
+    levels = ("low", "middle", "high")
+    measured = [{"step": 10 * n, "learned": dict.fromkeys(levels, x), "held": x} for n, x in enumerate(losses)]
+    found = by_losses(CONFIG, [Judged(60, "a", Scores())], measured, "zkz")
+    assert found.state == "good" and found.sentence.code == "verdict.keep_by_losses"
+
+
 def test_trust_says_why_it_is_not_high():
     assert trust_in(12, BASE).level == "high"
     assert trust_in(5, BASE).level == "medium"
