@@ -6,6 +6,7 @@ Both load their models by themselves, and the WebUI fetches them the first time,
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +23,7 @@ def found() -> dict[str, Callable[[Any], str]]:
     interrogator: Any = getattr(shared, "interrogator", None)
     if hasattr(interrogator, "interrogate"):
         known[CLIP] = interrogator.interrogate
-    try:
-        from modules import deepbooru
-    except ImportError:
-        return known
-    model: Any = getattr(deepbooru, "model", None)
+    model: Any = getattr(sys.modules.get("modules.deepbooru"), "model", None)  # loaded where the WebUI has it
     if hasattr(model, "tag"):
         known[DEEPBOORU] = model.tag
     return known
