@@ -592,7 +592,7 @@ class Application:
         if not parts:
             if "folder" in query:
                 return sets.list_folder(Path(query["folder"]))
-            return sets.list(query["set"]) if "set" in query else {"sets": sets.sets()}
+            return sets.list(query["set"]) if "set" in query else {"sets": [{**one, "runs": []} for one in sets.sets()]}
         if method == "POST":
             return JSONResponse(sets.copy(parts[0]), 201)
         if method == "PUT":
@@ -667,6 +667,7 @@ class Application:
         return {
             "pictures": [{"number": n, "name": path.name} for n, path in enumerate(paths[:24])],
             "count": len(paths),
+            "sets": [],
         }
 
     def run_pictures(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:

@@ -261,7 +261,8 @@ def test_both_answer_alike(both, prepare, method, path, given):
     compare(answers)
 
 
-# Not simulated, for no test of the page asks for them; or drawn, where there is no shape to compare
+# Not simulated, for no test of the page asks for them, or those that do have the true service; or drawn, where there
+# is no shape to compare
 LEFT_OUT = {
     ("GET", "/page/{file:path}"),
     ("GET", "/runs/{id}/samples/{step}/{file}"),
@@ -270,13 +271,18 @@ LEFT_OUT = {
     ("POST", "/runs/{id}/draw"),
     ("GET", "/runs/{id}/drawn/{artifact}/{file}"),
     ("POST", "/runs/{id}/open"),
-    *((method, "/captions") for method in ("GET", "POST")),  # the page's tests of these have the true service
+    *((method, "/captions") for method in ("GET", "POST")),
     *((method, "/downloads") for method in ("GET", "POST")),
     *((method, "/downloads/{id}") for method in ("GET", "POST", "DELETE")),
     *(("POST", f"/captions/{what}") for what in ("undo", "redo", "copy", "trained")),
     *(("POST", f"/{what}") for what in ("captions/tag", "taggers/about", "taggers/fetch", "word/draw")),
     *((method, "/captions/tag/{set}") for method in ("GET", "DELETE")),
     ("GET", "/taggers"),
+    *(("GET", path) for path in ("/crop", "/findings", "/findings/sheet", "/sets/{set}/export")),
+    *((method, "/edits/{set}/{name}") for method in ("GET", "POST")),
+    *((method, "/edits/{set}/{name}/mask") for method in ("GET", "PUT", "POST", "DELETE")),
+    *(("GET", f"/edits/{{set}}/{{name}}/{what}") for what in ("original", "subject")),
+    *(("PUT", "/sets"), ("POST", "/sets/{set}")),
     ("GET", "/word/drawn/{id}/{file}"),
 }
 

@@ -76,11 +76,18 @@ def become_reforge():
     models_move_by_themselves()
 
 
+class FakeInitialModel:
+    """What is there before a model is loaded."""
+
+    def to(self, device):
+        pass
+
+
 def become_forge():
     sys.modules["backend.memory_management"] = manager()
     data = types.SimpleNamespace(sd_model=object(), forge_loading_parameters={}, forge_hash="")
     data.get_sd_model, data.set_sd_model = lambda: data.sd_model, lambda v: setattr(data, "sd_model", v)
-    data.sd_model = types.SimpleNamespace(to=lambda device: None)  # a placeholder, as there
+    data.sd_model = FakeInitialModel()
     sd_models.model_data = data
 
     sd_models.checkpoint_tiles = lambda use_short=False: [info.name for info in sd_models.checkpoints_list.values()]
