@@ -85,10 +85,15 @@ export class Findings {
         if (card.findings.dataset.said === said) return; // what is open stays open
         card.findings.dataset.said = said;
         fill(card.findings, findings.map((one) => element(
-            "details", { class: `db-finding db-finding-${one.severity}` },
+            "details", { class: `db-finding db-finding-${one.severity}`, on: { toggle: intoView } },
             element("summary", { text: one.label, title: sentence(one) }), element("p", { text: sentence(one) }),
         )));
     }
+}
+
+/** The cards scroll in a place of their own, which would cut off what is opened at its end. */
+function intoView({ target }) {
+    if (target.open) target.scrollIntoView({ block: "nearest" });
 }
 
 /** What is wrong and what to do, as sentences: messages go on from a picture's name elsewhere. */

@@ -121,8 +121,8 @@ export class Summary {
     }
 
     #epochs(of, steps, count) {
-        const batch = (of("train_batch_size") || 1) * (of("gradient_accumulation_steps") || 1);
-        return steps && count ? (steps * batch) / count : null;
+        const batches = Math.ceil(count / (of("train_batch_size") || 1)); // of an epoch; its last one may be smaller
+        return steps && batches ? (steps * (of("gradient_accumulation_steps") || 1)) / batches : null;
     }
 
     #reason(name, { value: given, reason }) {
