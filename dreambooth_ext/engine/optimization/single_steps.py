@@ -30,8 +30,8 @@ class SingleSteps:
     def __init__(self, optimizer: torch.optim.Optimizer, seed: int):
         self.optimizer, self.seed = optimizer, seed
         self.now = 0  # steps taken before this one: random numbers depend on it, so that a resumed run is the same
-        self._places = {
-            parameter: (group["name"], index)
+        self._places = {  # by id: held here, parameters that stop learning could not leave memory
+            id(parameter): (group["name"], index)
             for group in optimizer.param_groups
             for index, parameter in enumerate(group["params"])
         }
@@ -43,7 +43,7 @@ class SingleSteps:
 
     def step(self, parameter: nn.Parameter) -> None:
         """Step this parameter, whose gradient is complete, and free the gradient."""
-        groups, (name, index) = self.optimizer.param_groups, self._places[parameter]
+        groups, (name, index) = self.optimizer.param_groups, self._places[id(parameter)]
         group = next(group for group in groups if group["name"] == name)
         self.optimizer.param_groups = [{**group, "params": [parameter]}]
         try:

@@ -127,7 +127,8 @@ def test_saves_previews_and_resumes_are_marked_over_steps_and_over_time(page, si
         page.click("a:text-is('CSV')")
     assert found.value.suggested_filename == f"{run.id}.csv"
     lines = found.value.path().read_text().splitlines()
-    assert lines[0] == "step,seconds,loss,lr_unet,lr_text_encoder,validation_loss" and len(lines) == 701
+    assert lines[0].startswith("step,seconds,loss,lr_unet,lr_text_encoder,validation_loss,measured_learned,")
+    assert lines[0].endswith(",region") and len(lines) == 701
 
 
 def test_runs_are_compared_in_curves_previews_and_settings(page, simulator, screenshot) -> None:
