@@ -67,7 +67,10 @@ def trained(folder, **settings):
     return training.Trainer(folder, **SAVES).train(**settings)
 
 
-@pytest.mark.parametrize("method", METHODS)
+SELDOM = ("textual_inversion", "hypernetwork")  # drawn and judged as the others are
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.slow if m in SELDOM else ()) for m in METHODS])
 def test_every_method(method, tmp_path, capsys):
     run = trained(tmp_path / "мой прогон", **METHODS[method])
     found = judged(run)
