@@ -180,6 +180,7 @@ export class Editor {
     }
 
     async #lookAtTraining() {
+        if (!this.told) return; // another picture is on its way
         const { box } = this;
         const trained = await this.#trained([box[2] - box[0], box[3] - box[1]]);
         if (!this.told || box.join() !== this.box.join()) return;
