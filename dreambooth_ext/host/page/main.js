@@ -5,7 +5,7 @@ import { button, element, fill, memory, say, show } from "./shared/dom.js";
 import { CompareView } from "./compare/compare.js";
 import { Environment } from "./host/environment.js";
 import { Form } from "./train/form.js";
-import { baseName } from "./shared/format.js";
+import { baseName, capital } from "./shared/format.js";
 import { HostLists } from "./host/lists.js";
 import { allLanguages, choosesLanguage, language, localisedSchema } from "./shared/localised.js";
 import { Monitor } from "./monitor/monitor.js";
@@ -124,7 +124,7 @@ class Page {
         if (!choosesLanguage) return;
         const named = (name) => {
             const own = new Intl.DisplayNames([name.replace("_", "-")], { type: "language" }).of(name.slice(0, 2));
-            return own.charAt(0).toLocaleUpperCase() + own.slice(1);
+            return capital(own);
         };
         try {
             const names = ["en", ...(await allLanguages())];

@@ -2,6 +2,7 @@
 
 import { api } from "../shared/api.js";
 import { button, debounced, element, fill, openDialog, say, show } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 import { Row } from "./row.js";
@@ -238,7 +239,7 @@ export class CaptionEditor {
     }
 
     complain(error) {
-        say(this.problem, error ? `${error.message} ${error.remedy || ""}`.trim() : "");
+        say(this.problem, error ? withRemedy(error) : "");
         show(this.problem, Boolean(error));
     }
 
@@ -270,7 +271,7 @@ export class CaptionEditor {
                 if (one.read < [...one.text].length) kinds.add("unread");
             }
             if (answer.cut) fill(this.cut, answer.cut > 1 ? phrase(T.cut, { count: answer.cut }) : T.oneCut);
-            if (answer.problems.length && !count) this.complain({ message: answer.problems[0].message, remedy: answer.problems[0].remedy });
+            if (answer.problems.length && !count) this.complain(answer.problems[0]);
         }
         fill(this.legend, legend(kinds));
     }

@@ -2,7 +2,8 @@
 
 import { address, api } from "../shared/api.js";
 import { button, debounced, element, fill, say, show } from "../shared/dom.js";
-import { phrase, plain } from "../shared/phrase.js";
+import { withRemedy } from "../shared/format.js";
+import { plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.wordCheck;
@@ -100,7 +101,7 @@ export class WordCheck {
             this.answers.set(key, { ...this.answers.get(key), drawn });
         } catch (error) {
             this.draw.disabled = false;
-            say(this.status, `${error.message} ${error.remedy || ""}`.trim());
+            say(this.status, withRemedy(error));
             return;
         }
         this.judged();

@@ -1,7 +1,7 @@
 // One download: what is behind its link, how far it is, and what can be done with it.
 
 import { element, say } from "../shared/dom.js";
-import { duration, size } from "../shared/format.js";
+import { capital, duration, size, withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -9,8 +9,7 @@ const BEFORE = 8; // seconds over which the speed is measured
 
 /** What of it goes on, without the numbers that change every second. */
 export function signature(one) {
-    const { done, of, ...rest } = one;
-    return JSON.stringify(rest);
+    return JSON.stringify({ ...one, done: null, of: null });
 }
 
 /** The rows of what is known, as <dt> and <dd>. */
@@ -79,7 +78,6 @@ export class Bar {
 /** Shows an error of a download. */
 export function trouble(problem) {
     if (!problem) return null;
-    const text = [problem.message, problem.remedy].filter(Boolean).join(" ");
-    return element("p", { class: "db-problem", role: "alert", text: text.charAt(0).toLocaleUpperCase() + text.slice(1) });
+    return element("p", { class: "db-problem", role: "alert", text: capital(withRemedy(problem)) });
 }
 

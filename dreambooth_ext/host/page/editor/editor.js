@@ -4,6 +4,7 @@
 import { address, api } from "../shared/api.js";
 import { Place } from "../pictures/cards.js";
 import { button, debounced, element, fill, openDialog, say, show, uniqueId } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { MIRRORED, TEXTS } from "../shared/texts.js";
 import { Brush } from "./brush.js";
@@ -56,7 +57,7 @@ export class Editor {
             this.dialog.close();
             this.moved(set);
         } catch (error) {
-            say(this.fault, `${error.message} ${error.remedy || ""}`.trim());
+            say(this.fault, withRemedy(error));
             this.make.disabled = false;
         }
     }
@@ -340,7 +341,7 @@ export class Editor {
     }
 
     #complain(error) {
-        say(this.fault, `${T.failed} ${error.message} ${error.remedy || ""}`.trim());
+        say(this.fault, `${T.failed} ${withRemedy(error)}`);
     }
 
     // --- going on ---

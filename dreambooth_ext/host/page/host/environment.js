@@ -2,7 +2,7 @@
 
 import { api } from "../shared/api.js";
 import { button, element, fill, say, show } from "../shared/dom.js";
-import { number } from "../shared/format.js";
+import { number, withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -66,7 +66,7 @@ export class Environment {
         const { state, reason, building, problem } = this.state;
         const ready = state === "ready";
         show(this.element, !ready || Boolean(building && building.action !== "verify"));
-        const trouble = !building && problem ? `${problem.message} ${problem.remedy || ""}` : "";
+        const trouble = !building && problem ? withRemedy(problem) : "";
         const titles = trouble && this.app.alone ? { ...T.titles, [state]: T.unfinished } : T.titles;
         say(this.title, building ? T.building : titles[state] || titles.broken);
         const about = this.app.alone ? plain(T.buildingAlone, { folder: this.state.folder || "" }) : T.buildingAbout;

@@ -2,6 +2,7 @@
 
 import { api } from "../shared/api.js";
 import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -58,7 +59,7 @@ export class Places {
             this.app.tookHost(host);
         } catch (error) {
             if (this.choice.value !== OTHER) this.refresh(); // models go where they went before
-            say(this.problem, `${error.message} ${error.remedy || ""}`);
+            say(this.problem, withRemedy(error));
             show(this.problem, true);
         }
     }

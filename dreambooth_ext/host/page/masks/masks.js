@@ -2,6 +2,7 @@
 
 import { api } from "../shared/api.js";
 import { button, element, fill, memory, openDialog, say, show, sureButton } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -108,7 +109,7 @@ export class Masks {
         }
         this.working = false;
         say(this.said, tells ? plain(T.made, { count: done }) + (failed.length ? ` ${plain(T.failed, { count: failed.length })}` : "") : "");
-        fill(this.failures, failed.map(([name, error]) => element("li", { text: `${name}: ${error.message} ${error.remedy || ""}`.trim() })));
+        fill(this.failures, failed.map(([name, error]) => element("li", { text: `${name}: ${withRemedy(error)}` })));
         if (done && !this.isShown) this.#show(true);
         this.changed();
     }

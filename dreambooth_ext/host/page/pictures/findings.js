@@ -3,6 +3,7 @@
 
 import { address, api } from "../shared/api.js";
 import { element, fill, say, show } from "../shared/dom.js";
+import { capital, withRemedy } from "../shared/format.js";
 import { phrase } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -96,8 +97,7 @@ function intoView({ target }) {
     if (target.open) target.scrollIntoView({ block: "nearest" });
 }
 
-/** What is wrong and what to do, as sentences: messages go on from a picture's name elsewhere. */
-function sentence({ message, remedy }) {
-    const text = `${message} ${remedy}`.trim();
-    return text.charAt(0).toLocaleUpperCase() + text.slice(1);
+/** As sentences: messages go on from a picture's name elsewhere. */
+function sentence(problem) {
+    return capital(withRemedy(problem));
 }

@@ -6,6 +6,7 @@ import { Findings } from "./findings.js";
 import { CaptionEditor } from "../captions/editor.js";
 import { Editor } from "../editor/editor.js";
 import { append, button, debounced, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { Masks } from "../masks/masks.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
@@ -142,7 +143,7 @@ export class Pictures {
                 found = await api.get(["pictures"], place.query, 60_000);
             } catch (error) {
                 if (place.isSet && error.status === 404) found = null; // it was deleted meanwhile
-                else trouble = `${error.message} ${error.remedy || ""}`.trim();
+                else trouble = withRemedy(error);
             }
         }
         if (asked !== this.asked) return; // a newer question is under way, or the place is another
@@ -298,7 +299,7 @@ export class Pictures {
             await work();
         } catch (error) {
             if (error.status === 404) return true; // it is gone already
-            if (place.equals(this.place)) this.#complain(this.refusal, `${T.notRemoved} ${error.message} ${error.remedy}`.trim());
+            if (place.equals(this.place)) this.#complain(this.refusal, `${T.notRemoved} ${withRemedy(error)}`);
             return false;
         }
         return true;
@@ -327,7 +328,7 @@ export class Pictures {
         try {
             await this.#own(this.place);
         } catch (error) {
-            this.#complain(this.refusal, `${error.message} ${error.remedy}`.trim());
+            this.#complain(this.refusal, withRemedy(error));
             return;
         }
         this.uploads.add(files);

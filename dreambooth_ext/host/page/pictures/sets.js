@@ -2,6 +2,7 @@
 
 import { address, api } from "../shared/api.js";
 import { append, button, element, fill, say, show, sureButton } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -102,7 +103,7 @@ export class Sets {
     }
 
     #complain(error) {
-        say(this.fault, `${error.message} ${error.remedy || ""}`.trim());
+        say(this.fault, withRemedy(error));
         show(this.fault, true);
     }
 }

@@ -2,6 +2,7 @@
 
 import { Failure, api } from "../shared/api.js";
 import { button, element, fill, show } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { phrase } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -80,7 +81,7 @@ export class Uploads {
             this.arrived();
         } catch (error) {
             if (item.set !== this.set) return;
-            const why = error instanceof Failure ? `${error.message} ${error.remedy}`.trim() : String(error);
+            const why = error instanceof Failure ? withRemedy(error) : String(error);
             Object.assign(item, { state: "failed", message: why, again: !FINAL.includes(error.status) });
             this.sent.delete(item.key);
         }

@@ -5,7 +5,7 @@ import { picturesToTake } from "./changed.js";
 import { button, element, fill, memory, say, show, sureButton, uniqueId } from "../shared/dom.js";
 import { DiskBar } from "./disk.js";
 import { doing } from "../shared/doing.js";
-import { baseName, duration, moment, number, size } from "../shared/format.js";
+import { baseName, duration, moment, number, size, withRemedy } from "../shared/format.js";
 import { modelRow } from "./models.js";
 import { Notes } from "./notes.js";
 import { phrase, plain } from "../shared/phrase.js";
@@ -153,7 +153,7 @@ class RunCard {
         if (this.key !== key) fill(this.about, about.flatMap((part, i) => [i ? " · " : null, typeof part === "string" ? element("span", { class: "db-value", text: part }) : part]));
         this.key = key;
         const problem = [...ENDED, "damaged"].includes(run.status) ? run.problem : null; // a done run: to train it longer was refused
-        say(this.problem, problem ? `${problem.message} ${problem.remedy || ""}` : "");
+        say(this.problem, problem ? withRemedy(problem) : "");
         show(this.problem, Boolean(problem));
         const state = `${run.status} ${run.step === 0} ${run.states_deleted} ${ENDED.includes(run.status) ? run.sizes?.checkpoints : ""}`; // a running run's grow, and no button shows them
         if (this.state !== state) fill(this.actions, runActions(this.app, run, { notes: this.notes, changed: this.changed }));
@@ -274,7 +274,7 @@ function modelsButton(app, run) {
             const rows = artifacts.slice().reverse().map((one) => modelRow(app, run.id, one, { changed: fetched }));
             fill(list, rows.length ? rows : element("li", { class: "db-quiet", text: T.noModels }));
         } catch (error) {
-            fill(list, element("li", { class: "db-problem", text: `${error.message} ${error.remedy}` }));
+            fill(list, element("li", { class: "db-problem", text: withRemedy(error) }));
         }
     };
     const open = button(T.models, () => {

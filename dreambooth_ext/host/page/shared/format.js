@@ -64,6 +64,16 @@ export function value(given) {
     return typeof given === "object" ? JSON.stringify(given) : String(given);
 }
 
+/** A text as a sentence of its own: messages and reasons are parts of sentences elsewhere. */
+export function capital(text) {
+    return text.charAt(0).toLocaleUpperCase() + text.slice(1);
+}
+
+/** What is wrong, and what to do. */
+export function withRemedy({ message, remedy }) {
+    return [message, remedy].filter(Boolean).join(" ");
+}
+
 /** The last part of a path, with / or \. */
 export function baseName(path) {
     return String(path || "").split(/[\\/]/).filter(Boolean).pop() || "";

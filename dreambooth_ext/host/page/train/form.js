@@ -4,6 +4,7 @@ import { Advanced } from "./advanced.js";
 import { api } from "../shared/api.js";
 import { Checkup } from "./checkup.js";
 import { element, say, show, uniqueId } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { Model } from "./model.js";
 import { Offer } from "./offer.js";
 import { Pictures } from "../pictures/pictures.js";
@@ -164,7 +165,7 @@ export class Form {
     #mark() {
         const byField = {};
         for (const problem of [...this.problems(), ...this.warnings().filter((one) => one.is_grave)]) {
-            const text = `${problem.message} ${problem.remedy || ""}`.trim();
+            const text = withRemedy(problem);
             const field = problem.field.replace("train_data_dir", "instance_data_dir"); // one place for both
             for (const name of new Set([field.split(/[.[]/)[0], field])) byField[name] = [byField[name], text].filter(Boolean).join(" ");
         }

@@ -3,6 +3,7 @@
 import { localised } from "../shared/localised.js";
 import { api } from "../shared/api.js";
 import { button, download, element, fill, say, show, sureButton } from "../shared/dom.js";
+import { withRemedy } from "../shared/format.js";
 import { phrase } from "../shared/phrase.js";
 import { settingText } from "../shared/setting_text.js";
 import { TEXTS } from "../shared/texts.js";
@@ -56,7 +57,7 @@ export class Presets {
                 one.built_in ? { ...one, title: localised(one.title), description: localised(one.description) } : one
             ));
         } catch (error) {
-            say(this.note, `${error.message} ${error.remedy}`);
+            say(this.note, withRemedy(error));
             return;
         }
         const options = (own) => this.known.filter((one) => Boolean(one.built_in) !== own)
@@ -147,7 +148,7 @@ export class Presets {
             await this.load(made.name || made.preset?.name || name);
             fill(this.note, phrase(T.saved, { name }));
         } catch (error) {
-            say(this.note, `${error.message} ${error.remedy}`);
+            say(this.note, withRemedy(error));
         }
     }
 
@@ -157,7 +158,7 @@ export class Presets {
             await this.load();
             say(this.note, T.deleted);
         } catch (error) {
-            say(this.note, `${error.message} ${error.remedy}`);
+            say(this.note, withRemedy(error));
         }
     }
 
@@ -187,7 +188,7 @@ export class Presets {
             this.form.take(found.settings || {}, { keep: ["base_model"].filter((name) => !(found.settings || {})[name]) });
             this.#tellImported(file.name, found);
         } catch (error) {
-            say(this.note, `${error.message} ${error.remedy}`);
+            say(this.note, withRemedy(error));
         }
     }
 

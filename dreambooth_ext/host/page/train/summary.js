@@ -2,7 +2,7 @@
 
 import { append, button, element, fill, say, show, uniqueId } from "../shared/dom.js";
 import { Places } from "../host/places.js";
-import { duration, number, size, value } from "../shared/format.js";
+import { duration, number, size, value, withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -93,7 +93,7 @@ export class Summary {
 
     #showNote(result) {
         const failure = result?.failure;
-        if (failure) say(this.note, `${T.checkFailed} ${failure.message} ${failure.remedy || ""}`);
+        if (failure) say(this.note, `${T.checkFailed} ${withRemedy(failure)}`);
         else say(this.note, result?.deep === "asking" ? T.looking : result?.deep === "done" ? T.looked : "");
         this.note.classList.toggle("db-warn-text", Boolean(failure));
         this.element.classList.toggle("db-busy", result?.deep === "asking");
@@ -170,7 +170,7 @@ export class Summary {
 
     #item(one) {
         if (typeof one === "string") return element("li", { text: one });
-        const text = `${one.message} ${one.remedy || ""}`.trim();
+        const text = withRemedy(one);
         return element("li", { class: one.is_grave ? "db-grave" : undefined }, this.#link(one.field, text));
     }
 

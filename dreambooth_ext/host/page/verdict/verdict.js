@@ -3,7 +3,7 @@
 import { address, api } from "../shared/api.js";
 import { doing } from "../shared/doing.js";
 import { button, element, fill, memory, show, uniqueId } from "../shared/dom.js";
-import { duration, moment, number } from "../shared/format.js";
+import { capital, duration, moment, number } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { useSettings } from "../runs/runs.js";
 import { Plot } from "../plot/plot.js";
@@ -77,7 +77,7 @@ export class Verdict {
         this.drawn = key;
         const { verdict } = this.told;
         const hadFocus = this.content.contains(document.activeElement) ? document.activeElement.dataset.keep : "";
-        fill(this.content, element("div", { class: "db-row db-spread" }, element("div", { class: "db-row" }, element("h3", { class: "db-h", text: T.title }), element("span", { class: "db-quiet", text: verdict ? made(verdict) : "" })), this.#judging(going, verdict)), this.#trouble(going), this.#whoJudges(going), verdict ? this.#verdict(verdict) : this.#nothing(going));
+        fill(this.content, element("div", { class: "db-row db-spread" }, element("div", { class: "db-row" }, element("h3", { class: "db-h", text: T.title }), element("span", { class: "db-quiet", text: verdict ? madeAt(verdict) : "" })), this.#judging(going, verdict)), this.#trouble(going), this.#whoJudges(going), verdict ? this.#verdict(verdict) : this.#nothing(going));
         if (hadFocus) this.content.querySelector(`[data-keep="${hadFocus}"]`)?.focus();
     }
 
@@ -260,13 +260,8 @@ export class Verdict {
     }
 }
 
-/** Reasons are parts of sentences. */
-function capital(text) {
-    return text.charAt(0).toLocaleUpperCase() + text.slice(1);
-}
-
 /** When it was judged. */
-function made(verdict) {
+function madeAt(verdict) {
     const seconds = new Date(verdict.made || NaN).getTime() / 1000;
     return Number.isFinite(seconds) ? plain(T.made, { when: moment(seconds) }) : "";
 }
