@@ -17,8 +17,8 @@ from ..core.guide import completion
 from ..core.messages.message import beside
 from ..core.system import files
 from ..core.system.terminal import say
-from ..host.environment.deep_check import DeepCheck
 from ..host.environment.environment import Environment
+from ..host.service.deep_check import DeepCheck
 from .support import config_options, delivery
 from .support.exit_status import BAD_INPUT, DONE
 from .train import add_places

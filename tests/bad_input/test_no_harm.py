@@ -10,8 +10,8 @@ import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.guide import completion
-from dreambooth_ext.host.environment.deep_check import DeepCheck
 from dreambooth_ext.host.environment.environment import Environment
+from dreambooth_ext.host.service.deep_check import DeepCheck
 from tests.bad_input import sound
 from tests.bad_input.rows.programs import VICTIM, Evil, script
 

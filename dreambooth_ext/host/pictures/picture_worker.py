@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import Problem
+from ..environment.asked_process import AskedProcess, Ended, Hung
 from ..environment.environment import Environment
 from ..errors import Refusal
 from .uploads import stamp_of
-from .worker_process import Ended, Hung, NotStarted, WorkerProcess
 
+COMMAND = ["-m", "dreambooth_ext.engine", "pictures"]
+ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+START = 60.0  # seconds for its first line: a virus scanner may look at every file that it imports
 PATIENCE = 30.0  # seconds for one answer; 178 million pixels take 10
 IDLE = 60.0  # seconds without a question after which the process ends
 KEPT = 30_000  # answers
@@ -63,7 +66,7 @@ class PictureWorker:
         self._known: OrderedDict[str, Any] = OrderedDict()  # answers, and problems, by key
         self._count = itertools.count()
         self._thread: threading.Thread | None = None
-        self._process: WorkerProcess | None = None
+        self._process: AskedProcess | None = None
 
     # --- asking ---
 
@@ -193,8 +196,8 @@ class PictureWorker:
             return Refusal(503, "environment.not_ready", "environment", reason=status.reason)
         try:
             process = self._started()
-        except NotStarted as error:
-            return Refusal(503, "findings.not_answered", error=str(error))
+        except Refusal as refusal:
+            return refusal
         try:
             asked = {"id": 0, "task": question.task, "values": question.values}
             answer = process.ask(asked, question.patience)
@@ -210,15 +213,29 @@ class PictureWorker:
             return Unreadable(Problem.from_dict(answer["problem"]))
         return answer["result"]
 
-    def _started(self) -> WorkerProcess:
-        """Return the process that is there, or a new one. Raises NotStarted."""
+    def _started(self) -> AskedProcess:
+        """Return the process that is there, or a new one. Raises a Refusal (503)."""
         with self._changed:
             process = self._process
         if process is None or not process.is_alive():
-            process = WorkerProcess(self.environment)
+            process = _start(self.environment)
             with self._changed:
                 self._process = process
         return process
+
+
+def _start(environment: Environment) -> AskedProcess:
+    """Start the picture worker, and wait until it is ready. Raises a Refusal (503)."""
+    try:
+        process = AskedProcess(environment, COMMAND, ONE_CORE, is_background=True)
+    except OSError as error:
+        raise Refusal(503, "findings.not_answered", error=str(error)) from error
+    try:
+        process.next_line(START)
+    except (Hung, Ended):
+        process.end()
+        raise Refusal(503, "findings.not_answered", error=process.last_words()) from None
+    return process
 
 
 def _settle(future: Future[Any], answer: Any) -> None:

@@ -17,7 +17,6 @@ from ...core.guide import completion
 from ...core.messages.message import beside
 from ...core.runs import run_folder
 from ...core.runs.run_folder import Run
-from ..environment.deep_check import DeepCheck
 from ..environment.maintenance import Maintenance
 from ..errors import Problems
 from ..hosts import host_limits
@@ -28,6 +27,7 @@ from ..pictures.uploads import PictureSets
 from ..publishing import model_files, word_conflicts
 from .asked_options import options_for
 from .config_completion import complete_form
+from .deep_check import DeepCheck
 from .runs_ahead import picture_folders
 
 if TYPE_CHECKING:

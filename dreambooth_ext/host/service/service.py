@@ -25,7 +25,6 @@ from ..drawing.device_jobs import DeviceJobs
 from ..drawing.drawing_job import DrawingJob
 from ..drawing.idle_judge import IdleJudge
 from ..drawing.verdicts import Verdicts
-from ..environment.deep_check import DeepCheck
 from ..environment.environment import Environment
 from ..environment.maintenance import Maintenance
 from ..errors import Refusal
@@ -41,6 +40,7 @@ from ..pictures.picture_worker import PictureWorker
 from ..pictures.uploads import PictureSets
 from . import preset_store, schema
 from .config_completion import complete_form
+from .deep_check import DeepCheck
 from .models import Models
 from .new_runs import NewRuns
 from .picture_folders import PictureFolders

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dreambooth_ext.host.environment.environment import Environment, Status
 from dreambooth_ext.host.errors import Refusal
-from dreambooth_ext.host.pictures import worker_process
+from dreambooth_ext.host.pictures import picture_worker
 from dreambooth_ext.host.pictures.picture_worker import LATER, NOW, SOON, PictureWorker, Unreadable
 
 
@@ -159,7 +159,7 @@ def test_without_the_environment_it_says_so_and_looks_later(pretended, tmp_path,
 
 def test_a_program_that_does_not_start_blames_no_picture(tmp_path, monkeypatch):
     environment = Environment()
-    monkeypatch.setattr(worker_process, "START", 20)
+    monkeypatch.setattr(picture_worker, "START", 20)
     monkeypatch.setattr(environment, "command", lambda argv: [sys.executable, "-c", "raise SystemExit('no numpy')"])
     worker = PictureWorker(environment)
     (a,) = files(tmp_path, "a")

@@ -15,8 +15,8 @@ import pytest
 from dreambooth_ext.commands import check as check_command
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.guide import completion
-from dreambooth_ext.host.environment import deep_check as module
-from dreambooth_ext.host.environment.deep_check import DeepCheck
+from dreambooth_ext.host.service import deep_check as module
+from dreambooth_ext.host.service.deep_check import DeepCheck
 
 # Stands in for engine.inspection: what it does is asked for by the run's name.
 ENGINE = """
@@ -70,8 +70,8 @@ def test_answers_are_kept_until_base_or_pictures_change(asked, tmp_path, monkeyp
     (tmp_path / "pictures").mkdir()
     config = RunConfig(name="a", base_model=str(base), instance_data_dir=str(tmp_path / "pictures"))
     questions = []
-    original = module._Process.ask
-    monkeypatch.setattr(module._Process, "ask", lambda self, question: questions.append(1) or original(self, question))
+    original = module.AskedProcess.ask
+    monkeypatch.setattr(module.AskedProcess, "ask", lambda *given: questions.append(1) or original(*given))
     assert asked.inspect(config) == asked.inspect(config) and len(questions) == 1
     base.write_bytes(b"22")
     asked.inspect(config)
@@ -87,7 +87,7 @@ def test_answers_are_kept_until_base_or_pictures_change(asked, tmp_path, monkeyp
 def test_whoever_took_the_card_gives_it_back_and_another_warms_up(asked):
     first = ask(asked, "card")
     waiting = asked._process
-    assert waiting is not None and waiting.is_waiting()
+    assert waiting is not None and waiting.is_alive()
     assert ask(asked, "b")["plan"]["pid"] != first["plan"]["pid"]
     assert asked._process is waiting
 
@@ -163,9 +163,9 @@ def test_the_process_ends_when_nobody_asks(tmp_path):
         ask(asked, "a")
         process = asked._process
         deadline = time.monotonic() + 10
-        while process.is_waiting() and time.monotonic() < deadline:
+        while process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not process.is_waiting() and asked._process is None
+        assert not process.is_alive() and asked._process is None
 
 
 class ThisPython(FakeEnvironment):
@@ -204,7 +204,7 @@ def test_the_real_engine(tmp_path):
         process = asked._process
         again = asked.inspect(config.replace(optimizer="lion", max_train_steps=20))
         assert again["plan"]["steps"] == 20 and again["plan"]["optimizer"] == "lion"
-        assert asked._process is process and process.is_waiting()  # nothing is imported again
+        assert asked._process is process and process.is_alive()  # nothing is imported again
         missing = asked.inspect(config.replace(base_model=str(tmp_path / "none.safetensors")))
         assert [problem["field"] for problem in missing["problems"]] == ["base_model"]
 

@@ -8,11 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import queue
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -26,8 +21,10 @@ from ...core.data.concepts import concepts
 from ...core.errors import Problem
 from ...core.messages.message import Message
 from ...core.system.files import expanded
-from .environment import Environment
+from ..environment.asked_process import AskedProcess, Ended, Hung
+from ..environment.environment import Environment
 
+COMMAND = ["-m", "dreambooth_ext.engine.deep_check"]
 TIME_OUT = 300.0  # seconds for an answer: a base given as a link is fetched first
 PATIENCE = 10.0  # seconds that a newer question leaves to the one that is being answered
 IDLE = 300.0  # seconds without a question after which the waiting process ends
@@ -43,7 +40,7 @@ class DeepCheck:
         self._turn = threading.Lock()  # held by whom the process works for
         self._newest = 0
         self._counting = threading.Lock()
-        self._process: _Process | None = None
+        self._process: AskedProcess | None = None
         self._timer: threading.Timer | None = None
         self._answers: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
 
@@ -96,24 +93,26 @@ class DeepCheck:
         if self._timer:
             self._timer.cancel()
         try:
-            if self._process is None or not self._process.is_waiting():
-                self._process = _Process(self.environment)
+            if self._process is None or not self._process.is_alive():
+                self._process = AskedProcess(self.environment, COMMAND)
             process = self._process
-            answer = process.ask(
-                {"config": config.as_dict(), "runs_dir": str(self.runs_dir), "links": links.of(config)}
-            )
         except OSError as error:
             self._end()
             return _failed("environment.check_not_started", error=error)
-        if answer is None:
+        question = {"config": config.as_dict(), "runs_dir": str(self.runs_dir), "links": links.of(config)}
+        try:
+            answer = process.ask(question, TIME_OUT)
+        except (Hung, Ended) as error:
             self._end()
             if superseded():
                 return _nothing(superseded=True)
-            return _failed("environment.check_failed", error=process.last_words())
+            is_late = isinstance(error, Hung)
+            why = Message("environment.check_late", seconds=int(TIME_OUT)) if is_late else process.last_words()
+            return _failed("environment.check_failed", error=why)
         if answer.pop("last"):  # it has let go of the graphics card; another one warms up meanwhile
             process.end()
             with contextlib.suppress(OSError):
-                self._process = _Process(self.environment)
+                self._process = AskedProcess(self.environment, COMMAND)
         self._timer = threading.Timer(self.idle, self._end_idle)
         self._timer.daemon = True
         self._timer.start()
@@ -130,69 +129,6 @@ class DeepCheck:
         process, self._process = self._process, None
         if process:
             process.end()
-
-
-class _Process:
-    """A process of `engine.deep_check`. It ends when its input does, and so whenever our process ends."""
-
-    def __init__(self, environment: Environment):
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for its whole life; not a pipe: nobody reads along
-        self._is_late = False
-        hidden: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            hidden = {"creationflags": subprocess.CREATE_NO_WINDOW}
-        self._process = subprocess.Popen(
-            environment.command(["-m", "dreambooth_ext.engine.deep_check"]),
-            env=environment.variables({"PYTHONUTF8": "1"}),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            encoding="utf-8",
-            **hidden,
-        )
-        assert self._process.stdin  # a pipe
-        self._questions = self._process.stdin
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, name="inspector", daemon=True).start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # closed while we read
-            for line in self._process.stdout or ():
-                self._lines.put(line)
-        self._lines.put(None)
-
-    def is_waiting(self) -> bool:
-        return self._process.poll() is None
-
-    def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer, or None if none came."""
-        try:
-            self._questions.write(json.dumps(question) + "\n")
-            self._questions.flush()
-            line = self._lines.get(timeout=TIME_OUT)
-        except (OSError, ValueError):  # it has ended, or we ended it
-            return None
-        except queue.Empty:
-            self._is_late = True
-            self._process.kill()
-            return None
-        return json.loads(line) if line else None
-
-    def last_words(self) -> str:
-        """Why there was no answer: the last line of stderr, which in a traceback is the error."""
-        if self._is_late:
-            return Message("environment.check_late", seconds=int(TIME_OUT))
-        self._process.wait()
-        self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, self._errors.tell() - 4096))
-        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1][:300] if lines else Message("environment.check_ended", code=self._process.returncode)
-
-    def end(self) -> None:
-        self._process.kill()
-        with contextlib.suppress(OSError):
-            self._questions.close()
-        self._process.wait()
 
 
 def _key(config: RunConfig, runs_dir: Path) -> str:

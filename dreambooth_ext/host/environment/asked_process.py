@@ -1,4 +1,4 @@
-"""The process of the picture worker (`engine/pictures/worker.py`): start it, ask it, kill it."""
+"""A process in the trainer's environment that is asked in lines of JSON: start it, ask it, kill it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.messages.message import Message
 from ...core.system.files import parse_json
-from ..environment.environment import Environment
-
-COMMAND = ["-m", "dreambooth_ext.engine", "pictures"]
-START = 60.0  # seconds for its first line: a virus scanner may look at every file that it imports
-ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+from .environment import Environment
 
 
 class Hung(Exception):
@@ -29,41 +26,38 @@ class Ended(Exception):
     """The process ended instead of answering."""
 
 
-class NotStarted(Exception):
-    """The process could not be started; its text says why."""
+class AskedProcess:
+    """One process, asked by one thread. It ends when its input does, and so whenever our process ends.
 
+    variables: beside those of the environment. is_background: others get the processor first; only on Windows, as
+    elsewhere a process sees to that itself. Raises OSError if it cannot be started.
+    """
 
-class WorkerProcess:
-    """One process, asked by one thread. It ends when its input does, and so whenever our process ends."""
-
-    def __init__(self, environment: Environment):
-        """Start it, and wait until it is ready. Raises NotStarted."""
+    def __init__(
+        self,
+        environment: Environment,
+        command: Sequence[str],
+        variables: Mapping[str, str] | None = None,
+        is_background: bool = False,
+    ):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for its whole life; not a pipe: nobody reads along
         hidden: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
-            low = subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS
-            hidden = {"creationflags": low}
-        try:
-            self._process = subprocess.Popen(
-                environment.command(COMMAND),
-                env=environment.variables({"PYTHONUTF8": "1", **ONE_CORE}),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                encoding="utf-8",
-                **hidden,
-            )
-        except OSError as error:
-            raise NotStarted(str(error)) from error
+            priority = subprocess.BELOW_NORMAL_PRIORITY_CLASS if is_background else 0
+            hidden = {"creationflags": subprocess.CREATE_NO_WINDOW | priority}
+        self._process = subprocess.Popen(
+            environment.command(list(command)),
+            env=environment.variables({"PYTHONUTF8": "1", **(variables or {})}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
+            **hidden,
+        )
         assert self._process.stdin  # a pipe
         self._questions = self._process.stdin
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, name="picture worker", daemon=True).start()
-        try:
-            self._answer(START)
-        except (Hung, Ended):
-            self.end()
-            raise NotStarted(self.last_words()) from None
+        threading.Thread(target=self._read, name="answers of a process", daemon=True).start()
 
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # closed while we read
@@ -74,16 +68,17 @@ class WorkerProcess:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, question: dict[str, Any], patience: float) -> dict[str, Any]:
+    def ask(self, question: Mapping[str, Any], patience: float) -> dict[str, Any]:
         """Return the answer's line. Raises Hung after `patience` seconds, and Ended."""
         try:
             self._questions.write(json.dumps(question) + "\n")
             self._questions.flush()
         except (OSError, ValueError):  # it has ended, or we ended it
             raise Ended from None
-        return self._answer(patience)
+        return self.next_line(patience)
 
-    def _answer(self, patience: float) -> dict[str, Any]:
+    def next_line(self, patience: float) -> dict[str, Any]:
+        """Return what it says next, also unasked. Raises Hung after `patience` seconds, and Ended."""
         try:
             line = self._lines.get(timeout=patience)
         except queue.Empty:
