@@ -10,9 +10,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from .commands import check, demo, env, prepare, report, resume, runs, train, ui, verdict
+from .commands import check, demo, env, report, resume, runs, train, ui, verdict
 from .commands.models import compare, convert, download, generate, network
-from .commands.pictures import captions, sets
+from .commands.pictures import captions, prepare, sets
 from .commands.support.exit_status import BAD_INPUT, FAILED, STOPPED
 from .core.config.run_config import SETTINGS
 from .core.errors import REPORT, UserError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.verbs import prepare_options
-from ..host.environment.environment import Environment
+from ...core.verbs import prepare_options
+from ...host.environment.environment import Environment
 
 HELP = "look at the pictures: what is wrong with them, and what to do"
 add_arguments = prepare_options.add_arguments
