@@ -29,7 +29,11 @@ HOSTS_OWN = {
     "host/webui/interrogation.py": {"modules", "PIL"},
     "host/pictures/image_decoding.py": {"PIL"},
     "host/web/responses.py": {"starlette"},
+    "host/web/caption_routes.py": {"starlette"},
+    "host/web/model_routes.py": {"starlette"},
     "host/web/picture_routes.py": {"starlette"},
+    "host/web/run_routes.py": {"starlette"},
+    "host/web/small_pictures.py": {"starlette"},
 }
 HOSTS_ONLY = {"gradio", "fastapi", "starlette", "modules", "modules_forge"}
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

@@ -99,6 +99,21 @@ class Action:
 Methods = Mapping[str, Action]
 
 
+def show(run: Callable[..., Any], *names: str) -> Action:
+    """Answer with what `run` returns for these parts of the path."""
+    return Action(lambda call: run(*(call.path[name] for name in names)))
+
+
+def change(run: Callable[..., Any], *names: str) -> Action:
+    """Have `run` change what these parts of the path name, which may take a while."""
+    return Action(lambda call: run(*(call.path[name] for name in names)) or {}, slow=True)
+
+
+def can_open(call: Call) -> bool:
+    """Whether a folder may be opened on the screen of this machine."""
+    return call.caller.is_local and not call.service.host.restricted()
+
+
 class Lanes:
     """Threads for handlers, few of them for slow work: the host's page uses the other threads and must never wait for
     us."""

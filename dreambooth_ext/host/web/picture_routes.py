@@ -1,4 +1,4 @@
-"""The routes by which a set's pictures are edited; and what a training crop leaves of one."""
+"""The routes of pictures: sets and folders of them, edits, and what a training crop leaves of one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,47 @@ from starlette.responses import Response, StreamingResponse
 from ...core.config.parsing import shown
 from ...core.config.run_config import SETTINGS
 from ...core.errors import UserError
-from ...core.pictures import mask_kinds, training_crop
+from ...core.pictures import mask_kinds, training_crop, viewable
 from ..errors import Refusal
-from ..pictures import image_decoding, set_archive, uploads
+from ..pictures import converted, edit_files, image_decoding, set_archive, uploads
 from ..service.service import Service
-from .endpoint import Action, Call, Methods
-from .responses import picture
+from .endpoint import Action, Call, Methods, change
+from .responses import picture, tagged, to_json
+from .small_pictures import thumbnail
 
 ACTIONS = ("change", "undo", "redo", "restore", "crop")
 SHEET = {"Content-Disposition": 'inline; filename="contact sheet.jpg"', "Cache-Control": "no-store"}
 LARGEST = 10**6  # pixels of a side
+
+
+def list_pictures(call: Call) -> dict[str, Any]:
+    return call.service.pictures.list(call.query.get("set"), call.query.get("folder"), call.number("start", 0) or 0)
+
+
+def put_picture(call: Call) -> Response:
+    name, file = call.path["set"], call.path["name"]
+    if file.lower().endswith(".txt"):
+        seen = {key: call.query.get(key, "") for key in ("picture", "stamp")}
+        return to_json(call.service.sets.put_caption(name, file, call.data, **seen))
+    if viewable.is_converted(file):
+        kept = converted.put(call.service.sets, call.service.picture_worker, name, file, call.data)
+    else:
+        kept = call.service.sets.put(name, file, call.data)
+    return to_json(kept, 201 if kept["new"] else 200)
+
+
+def delete_picture(call: Call) -> dict[str, Any]:
+    call.service.pictures.delete(call.path["set"], call.path["name"], call.query.get("stamp", ""))
+    return {}
+
+
+def show_picture(call: Call) -> Response:
+    size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
+    path = call.service.pictures.file(call.path["set"], call.path["name"], call.query.get("folder"))
+    if call.query.get("mask") and (mask := edit_files.mask_beside(path)):
+        tag = f"{uploads.stamp_of(path)}-{uploads.stamp_of(mask)}-{size}"
+        return tagged(call.headers, tag, lambda: image_decoding.masked_thumbnail(path, mask, size), "image/jpeg")
+    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
 
 
 def edit(call: Call) -> dict[str, Any]:
@@ -38,8 +69,7 @@ def edit(call: Call) -> dict[str, Any]:
 
 def show_original(call: Call) -> Response:
     path = call.service.edits.original(call.path["set"], call.path["name"])
-    size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
-    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
+    return thumbnail(call, path)
 
 
 def show_mask(call: Call) -> Response:
@@ -144,5 +174,13 @@ def table(s: Service) -> dict[str, Methods]:
             "PUT": Action(put_mask, body="file", slow=True),
             "POST": Action(make_mask, body="json", slow=True),
             "DELETE": Action(delete_mask, slow=True),
+        },
+        "/pictures": {"GET": Action(list_pictures, slow=True)},
+        "/pictures/{set}": {"DELETE": change(s.pictures.delete, "set")},
+        "/pictures/{set}/copy": {"POST": Action(lambda call: s.sets.copy(call.path["set"]), 201, "json", slow=True)},
+        "/pictures/{set}/{name:path}": {
+            "GET": Action(show_picture, slow=True),
+            "PUT": Action(put_picture, body="file", slow=True),
+            "DELETE": Action(delete_picture, slow=True),
         },
     }
