@@ -1,4 +1,5 @@
-"""Choose what the settings left open so that a run fits the card: what costs least comes first."""
+"""Choose what the settings left open so that a run fits the card, what costs least first; a run that goes on keeps what
+was chosen."""
 
 from __future__ import annotations
 
@@ -7,16 +8,20 @@ from typing import Any
 import torch
 
 from ..core.config.run_config import RunConfig
-from ..core.config.stages import ResolvedConfig
+from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.errors import Problem
 from ..core.facts.methods import CHECKPOINT_METHODS
 from ..core.facts.optimizer_facts import AUTO, SMALLEST, optimizer_facts
+from ..core.runs.run_folder import Run
 from ..core.system import files
 from .memory_estimate import estimate
 from .models.base import Base
-from .optimization.fused_backward import BEFORE
+from .optimization.fused_backward import BEFORE, is_possible
 from .runtime import memory
+from .training import training_state
+
+ONCE = {"weight_precision": "fp32", "clip_grad_mode": "norm"}  # of runs whose plan does not say
 
 
 def fitted(asked: RunConfig, resolved: ResolvedConfig, base: Base) -> ResolvedConfig:
@@ -53,10 +58,22 @@ def _choices(asked: RunConfig, resolved: ResolvedConfig) -> list[dict[str, Any]]
     is_open = {name: getattr(asked, name) == AUTO for name in ("clip_grad_mode", "weight_precision", "optimizer")}
     alone = optimizer_facts(resolved.optimizer).steps_alone
     found: list[dict[str, Any]] = []
-    if is_open["clip_grad_mode"] and alone and resolved.gradient_accumulation_steps == 1:
+    frees = is_possible(resolved.replace(clip_grad_mode=BEFORE)) and not is_possible(resolved)
+    if is_open["clip_grad_mode"] and frees:
         found.append({"clip_grad_mode": BEFORE})
     if is_open["weight_precision"] and alone and resolved.mixed_precision == "bf16":
         found.append({"weight_precision": "bf16"})
     if is_open["optimizer"]:
         found.append({"optimizer": SMALLEST})
     return found
+
+
+def with_choices(run: Run) -> CompletedConfig:
+    """Return the run's config with what its training states were made with where it says "auto": on another machine or
+    in an older version that may mean something else, and their optimizer's state could not be loaded."""
+    config, noted = run.completed(), run.state().get("plan") or {}
+    if not training_state.found(run.checkpoints):
+        return config
+    made_with = {"optimizer": noted.get("optimizer"), **{name: noted.get(name, once) for name, once in ONCE.items()}}
+    is_open = {name: known for name, known in made_with.items() if getattr(config, name) == AUTO and known}
+    return config.replace(**is_open)

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
-import functools
-import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,32 +15,32 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, KwargsHandler
 
 from ..core.config import links
 from ..core.config.run_config import RunConfig
-from ..core.config.stages import CompletedConfig, ResolvedConfig
+from ..core.config.stages import ResolvedConfig
 from ..core.data import picture_entries, picture_list
 from ..core.data.concepts import Subjects
 from ..core.data.entry import Entry
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
-from ..core.facts.optimizer_facts import AUTO
 from ..core.messages.message import Message
 from ..core.runs.leader_lock import LeaderLock
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import disk, environment_users, files
 from ..core.system.terminal import open_missing_streams, say, say_traceback, shield
 from . import plan
+from .base_record import keep_base, note_base, wait_for_base
 from .data import hub_dataset, latent_encoding
 from .data.dataset import Dataset
 from .downloads import refusals
 from .downloads.progress_thread import Fetch
+from .memory_choices import with_choices
 from .methods import METHODS
 from .models.base import Base
-from .models.base_files import BaseFiles, difference
 from .models.base_model import LatentBase
 from .runtime import distributed, memory
+from .runtime.accelerator import make_accelerator
 from .runtime.control import Control, Follower, Stopped, take_standard_input
 from .runtime.device import choose_device, take_device
 from .training import class_images, loop_state, training_state
@@ -57,11 +53,9 @@ from .training.noise_processes import NOISE_PROCESSES
 from .training.run_outputs import Saver
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
-PATIENCE = datetime.timedelta(days=7)  # how long other processes wait while the first one draws class pictures or saves
-ONCE = {"weight_precision": "fp32", "clip_grad_mode": "norm"}  # of runs whose plan does not say
 WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of frozen weights
-CLASS_PICTURES, MEASURING, ENCODING, CHECKING = map(
-    Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions", "stages.checking_base")
+CLASS_PICTURES, MEASURING, ENCODING = map(
+    Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions")
 )
 
 
@@ -217,66 +211,6 @@ def train(run: Run, control: Control, total: int | None) -> str:
         return ended
 
 
-def keep_base(run: Run, base: Base, control: Control) -> bool:
-    """Record the state of the base's files for a new run. If the run has a training state, raise UserError if the files
-    differ from the recorded ones. Returns whether an earlier version started the run, which recorded nothing."""
-    known, path = base.files, run.path / "base.json"
-    if not training_state.found(run.checkpoints):
-        if distributed.is_first():
-            drop_previews_of_another(run, known)
-            note_base(run, known, {})
-            known.wholes.begin({})
-        return False
-    try:
-        noted = files.read_json(path)
-        what = difference(noted["files"], known.known)
-        if not what and distributed.is_first():
-            wholes = noted.get("wholes", {})
-            known.wholes.begin(wholes)
-            wait_for_base(base, control)
-            what = known.wholes.difference(wholes)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        if distributed.is_first():
-            known.wholes.begin({})
-        return True
-    if what:
-        raise UserError("base.changed_since_start", base.files.field, change=what, path=path)
-    return False
-
-
-def drop_previews_of_another(run: Run, known: BaseFiles) -> None:
-    """Delete the previews of step 0 if they show another base: a run that has learned nothing may be given one."""
-    try:
-        is_other = bool(difference(files.read_json(run.path / "base.json")["files"], known.known))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        is_other = True
-    if is_other:
-        shutil.rmtree(run.samples / "0", ignore_errors=True)
-
-
-def wait_for_base(base: Base, control: Control) -> None:
-    """Wait until the base's large files are hashed, which takes a minute on a slow disk. Raises Stopped after a command
-    to stop."""
-    if distributed.is_first():
-        base.files.wholes.wait(functools.partial(control.stage, CHECKING))
-
-
-def note_base(run: Run, known: BaseFiles, wholes: dict[str, Any]) -> None:
-    """Record the base's files. wholes: hashes of its large files, which take a while; {} until they are computed."""
-    files.write_json(run.path / "base.json", {"files": known.known, "wholes": wholes})
-
-
-def with_choices(run: Run) -> CompletedConfig:
-    """Return the run's config with what its training states were made with where it says "auto": on another machine or
-    in an older version that may mean something else, and their optimizer's state could not be loaded."""
-    config, plan = run.completed(), run.state().get("plan") or {}
-    if not training_state.found(run.checkpoints):
-        return config
-    made_with = {"optimizer": plan.get("optimizer"), **{name: plan.get(name, once) for name, once in ONCE.items()}}
-    is_open = {name: known for name, known in made_with.items() if getattr(config, name) == AUTO and known}
-    return config.replace(**is_open)
-
-
 def open_base(run: Run, control: Control) -> Base:
     """Open the run's base, downloading it if it is a link or a Hugging Face name. A resumed run uses the file it
     started with."""
@@ -325,22 +259,6 @@ def free_bytes(run: Run) -> int:
     """Return the bytes that a run can write: free space, and what it has written itself, which is replaced or already
     counted."""
     return files.free_bytes(run.path) + run.size()
-
-
-def make_accelerator(config: ResolvedConfig) -> Accelerator:
-    """Create accelerate's Accelerator for this process and its device.
-
-    autocast's cache would keep a 16-bit copy of every trained weight until the forward pass ends, in case it is used
-    again: 1.5 GB for SD 1.5, 5 GB for SDXL. Only a hypernetwork's weights are, before each attention layer.
-    """
-    handlers: list[KwargsHandler] = [AutocastKwargs(cache_enabled=config.method == "hypernetwork")]
-    if distributed.launched():  # each process has its own device
-        handlers.append(InitProcessGroupKwargs(timeout=PATIENCE))
-        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)  # it would be the same for all
-    else:
-        os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
-    is_cpu = config.device == "cpu"
-    return Accelerator(mixed_precision=config.mixed_precision, cpu=is_cpu, kwargs_handlers=handlers)
 
 
 def gather(

@@ -14,11 +14,10 @@ from ..config.run_config import RunConfig
 from ..data.concepts import Subjects, Variation
 from ..data.entry import Entry
 from .clip_vocabulary import Token, Vocabulary
-from .token_limit import cut, length, with_learned
+from .token_limit import SLOTS, cut, length, with_learned
 from .variation import PythonDraw, complete_text, tags, trained_text, varies
 
 EXAMPLES = 3  # texts of different steps
-SLOTS = 2**20  # numbers from here on stand for learned vectors; no vocabulary is so large
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+SLOTS = 2**20  # numbers from here on stand for learned vectors, smaller ones are tokens; no vocabulary is so large
 Piece = int | range  # a token's number, or a learned word's slots, which stay together
 
 

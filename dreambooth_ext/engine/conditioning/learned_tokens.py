@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...core.captions.token_limit import Piece, with_learned
+from ...core.captions.token_limit import SLOTS, Piece, with_learned
 
-SLOTS = 2**20  # ids from here on are learned vectors, smaller ones are tokens; no vocabulary is so large
 MOST_VECTORS = 75  # vectors that fit into one chunk of the text encoder
 
 

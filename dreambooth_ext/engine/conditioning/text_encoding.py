@@ -118,7 +118,7 @@ class TextStack:
 
     def tokens(self, prompts: Sequence[str], index: int = 0) -> Tensor:
         """Return token ids (b, chunks, 77) for encoder number `index`, each chunk with start, end and padding. Ids from
-        `embeddings.SLOTS` on are learned vectors."""
+        `token_limit.SLOTS` on are learned vectors."""
         rows = [chunks([(cut(self._pieces(prompt, index), self.max_tokens), 1.0)], None) for prompt in prompts]
         most = None if self.max_tokens is None else -(-self.max_tokens // CHUNK)  # moving a word can add a chunk
         return self._filled([row[:most] for row in rows], index)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core.data.folder_scan import FORMATS
+from ...core.data.folder_scan import FORMATS, TEXTS
 from ...core.errors import UserError
 from ...core.messages.message import reason_of
 from ...core.pictures import mask_kinds, viewable
@@ -21,7 +21,6 @@ from . import whole_set
 from .finding import unreadable
 from .looking import look
 
-CAPTIONS = (".txt", ".caption")
 LEFT_OUT = ("unreadable", "duplicate")  # kinds of which no copy is made
 
 
@@ -130,7 +129,7 @@ def write_copies(
                 written = convert(str(path), str(place / stem), told["crop"])
                 if mask:
                     told["no_mask"] = write_mask(place / written["file"], stem, mask)
-                for ending in CAPTIONS:
+                for ending in TEXTS:
                     if path.with_suffix(ending).is_file():
                         shutil.copyfile(path.with_suffix(ending), place / (stem + ending))
                 copied += 1

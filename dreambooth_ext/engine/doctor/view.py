@@ -111,10 +111,7 @@ def _scaled(image: Image.Image, side: int) -> Image.Image:
     if scale >= 1:
         return image
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    info = image.info
-    image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
-    image.info = info  # the colour profile
-    return image
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2)
 
 
 def _middle(image: Image.Image) -> Image.Image:

@@ -57,6 +57,11 @@ class FusedBackward:
             hooks = [parameter.register_post_accumulate_grad_hook(self._step) for parameter in group["params"]]
             self._hooks[group["name"]] = hooks
 
+    @property
+    def lacks_norm(self) -> bool:
+        """Whether gradients are clipped, but no step has been taken by whose norm they could be."""
+        return self.clips and self.norm is None
+
     def forget(self, names: Iterable[str]) -> None:
         """Remove the hooks of groups that the optimizer no longer has."""
         for name in names:

@@ -59,9 +59,7 @@ def _draw(page: Image.Image, corner: tuple[int, int], picture: dict[str, Any], n
 
 def _small(path: Path) -> Image.Image:
     image = open_picture(path, formats=readable_formats(), at_least=CELL)
-    info = image.info
     image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
-    image.info = info
     return image
 
 

@@ -14,15 +14,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ...core.config.rates import parse_rate_schedule, value_at
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
-from ...core.messages.message import Message
 from ...core.runs import events
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..formats.verified_write import NothingLearned
+from ..optimization.clipping import clip, limit_at
 from ..optimization.fused_backward import FusedBackward
+from ..optimization.not_finite import finite, not_finite
 from ..optimization.optimizer_creation import forget
 from ..optimization.single_steps import steps_singly
 from ..runtime import distributed, memory
@@ -98,7 +98,7 @@ class Loop:
             state.pace.step()
             self._report(loss, norm)
             if state.loss_scale.is_of_no_use:
-                raise self._not_finite("training.overflows_in_fp16", step=state.step)
+                raise not_finite(self.config, "training.overflows_in_fp16", step=state.step)
             self._scheduled()
 
     @contextlib.contextmanager
@@ -146,7 +146,7 @@ class Loop:
         micros, losses = self.config.gradient_accumulation_steps, []
         for micro in range(micros):
             batches = state.source.batches(state.step, micro, rank, world)
-            if state.fused and state.fused.clips and state.fused.norm is None and self._limit():
+            if state.fused and state.fused.lacks_norm and limit_at(self.config, state.step):
                 self._measure_gradients(state.fused, batches)
             for part, batch in enumerate(batches):
                 place = (state.step, micro * world + rank, part, 0)
@@ -180,7 +180,7 @@ class Loop:
         total = read_loss(losses, micros=1)
         self._prepare_step(total)
         try:
-            with fused.stepping(self._limit() if fused.clips else 0.0):
+            with fused.stepping(limit_at(self.config, self.state.step) if fused.clips else 0.0):
                 self.accelerator.backward(loss)
         finally:
             self.state.savable = not fused.has_stepped
@@ -190,7 +190,7 @@ class Loop:
     def _prepare_step(self, loss: float) -> None:
         state = self.state
         if not math.isfinite(loss) and state.scaler is None:  # fp16's scaler leaves such a step out
-            raise self._not_finite("training.loss_not_finite", loss=loss, step=state.step + 1)
+            raise not_finite(self.config, "training.loss_not_finite", loss=loss, step=state.step + 1)
         state.rates = state.schedules.set_rates(state.optimizer, state.step)
         state.single.now = state.step
 
@@ -202,7 +202,8 @@ class Loop:
             self._prepare_step(loss)
             norm = self._clip()
             state.savable = False
-            self._step()
+            step = state.single.step_all if steps_singly(self.config) else state.optimizer.step
+            step()
         elif state.fused.clips:
             norm = state.fused.norm
         state.optimizer.zero_grad(set_to_none=True)
@@ -210,43 +211,20 @@ class Loop:
             state.ema.step(self.method.averaged())
         return norm
 
-    def _step(self) -> None:
-        """Step the optimizer, parameter by parameter where that is how it has to be."""
-        if steps_singly(self.config):
-            self.state.single.step_all()
-        else:
-            self.state.optimizer.step()
-
-    def _limit(self) -> float:
-        """Return the gradients' largest norm at this step; 0 if they are not clipped."""
-        return max(0.0, value_at(parse_rate_schedule(self.config.max_grad_norm), self.state.step))
-
     def _clip(self) -> float | None:
-        state, limit = self.state, self._limit()
+        """Clip the gradients if they are to be; return their global norm before it."""
+        limit = limit_at(self.config, self.state.step)
         if not limit:
             return None
-        parameters = state.parameters
-        by_value = self.config.clip_grad_mode == "value"
         self.accelerator.unscale_gradients()
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if by_value else limit))
-        if by_value:
-            torch.nn.utils.clip_grad_value_(parameters, limit)
+        norm = clip(self.state.parameters, limit, self.config.clip_grad_mode)
         self._require_finite(norm)
         return norm
 
     def _require_finite(self, norm: float | None) -> None:
         """Raise UserError if the gradients' norm is not finite; fp16's scaler leaves such a step out."""
         if norm is not None and not math.isfinite(norm) and self.state.scaler is None:
-            raise self._not_finite("training.gradients_not_finite", norm=norm, step=self.state.step + 1)
-
-    def _not_finite(self, code: str, **values: float) -> UserError:
-        remedies = [Message("training.try_lower_rate")]
-        if self.config.mixed_precision == "fp16":
-            remedies.insert(0, Message("training.try_precision"))
-        if self.config.snr_gamma is None:
-            remedies.append(Message("training.try_snr_gamma"))
-        remedies.append(Message("training.try_pictures"))
-        return UserError(code, "learning_rate", remedies=remedies, **values)
+            raise not_finite(self.config, "training.gradients_not_finite", norm=norm, step=self.state.step + 1)
 
     def _report(self, loss: float, norm: float | None) -> None:
         state = self.state
@@ -401,7 +379,7 @@ class Loop:
         elif math.isfinite(loss):
             self._note_validation(loss)
         elif self.state.scaler is None:  # fp16 may overflow once; broken weights show in the training loss
-            raise self._not_finite("training.validation_not_finite", loss=loss, step=self.state.step)
+            raise not_finite(self.config, "training.validation_not_finite", loss=loss, step=self.state.step)
 
     def _note_validation(self, loss: float) -> None:
         self.control.events.append("validation", step=self.state.step, loss=loss)
@@ -415,11 +393,6 @@ class Loop:
 def read_loss(losses: list[Tensor], micros: int) -> float:
     """Return a step's loss from those of its batches, in one transfer, since each read waits for the device."""
     return sum(loss / micros for loss in torch.stack(losses).tolist())
-
-
-def finite(number: float | None) -> float | None:
-    """Return the number, or None if it is not finite: JSON has no infinity, and fp16 can overflow to it."""
-    return number if number is not None and math.isfinite(number) else None
 
 
 assert set(events.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

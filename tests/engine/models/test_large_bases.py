@@ -12,7 +12,7 @@ import pytest
 
 from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import worker
+from dreambooth_ext.engine import base_record, worker
 from dreambooth_ext.engine.models import base_files
 from dreambooth_ext.engine.runtime.control import Control
 from tests import tiny, training
@@ -190,7 +190,7 @@ def test_stop_is_heard_while_a_large_base_is_read(trainer, large, monkeypatch):
 
     def seen(control: Control, stage: Message, done: int, total: int) -> None:
         progress(control, stage, done, total)
-        if stage == worker.CHECKING:
+        if stage == base_record.CHECKING:
             control.run.command("stop")
 
     monkeypatch.setattr(base_files, "hash_of", hash_of)

@@ -128,6 +128,18 @@ def test_the_cheapest_choice_that_fits_the_card(monkeypatch, family, gigabytes, 
     assert (found.clip_grad_mode, found.weight_precision, found.optimizer) == chosen
 
 
+@pytest.mark.parametrize(
+    "settings", [{"mixed_precision": "fp16"}, {"gradient_accumulation_steps": 2}, {"max_grad_norm": 0}]
+)
+def test_clipping_is_left_alone_where_that_saves_nothing(monkeypatch, settings):
+    """In fp16 and with accumulation all gradients are kept anyway, without clipping none are."""
+    monkeypatch.setattr(memory_choices.memory, "total", lambda device: 1)
+    open_ = RunConfig(**FULL | {"optimizer": "auto"} | settings)
+    first = open_.replace(clip_grad_mode="norm", weight_precision="fp32", optimizer="adamw8bit", cache_latents=True)
+    found = memory_choices.fitted(open_, first.replace(resolution=512), Full("sd1"))
+    assert (found.clip_grad_mode, found.optimizer) == ("norm", "adafactor")
+
+
 def test_what_was_asked_for_is_left_alone(monkeypatch):
     monkeypatch.setattr(memory_choices.memory, "total", lambda device: 1)
     asked = RunConfig(**FULL | {"clip_grad_mode": "norm", "weight_precision": "fp32"})

@@ -7,8 +7,7 @@ import torch
 from accelerate.utils import AutocastKwargs
 from diffusers import UNet2DConditionModel, UNet2DModel
 
-from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.runtime import memory
+from dreambooth_ext.engine.runtime import accelerator, memory
 from tests import training
 
 WAYS = {
@@ -42,7 +41,7 @@ def test_autocast_keeps_no_copies_and_the_weights_are_the_same(trainer, caches, 
     without = trainer.train(**settings)
     assert caches and not any(caches)
     caches.clear()
-    monkeypatch.setattr(worker, "AutocastKwargs", lambda cache_enabled: AutocastKwargs())
+    monkeypatch.setattr(accelerator, "AutocastKwargs", lambda cache_enabled: AutocastKwargs())
     kept = trainer.train(**settings)
     assert caches and all(caches)
     training.assert_same_run(without, kept)
