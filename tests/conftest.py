@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import forks
+from tests.engine.downloads.servers import Server, served
 
 gc.disable()  # until all tests are found: nothing of theirs goes away
 forks.install()
@@ -36,3 +37,18 @@ def real_starts() -> Iterator[None]:
     """Programs are started as users start them: for tests of what happens meanwhile."""
     with forks.real_starts():
         yield
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of models that misbehaves as its test wants."""
+    with served() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> bytes:
+    """The file of a tiny Stable Diffusion 1."""
+    from tests import tiny  # needs torch, which the core's tests are run without
+
+    return tiny.single_file(tmp_path_factory.mktemp("model"), sidecar=False).read_bytes()

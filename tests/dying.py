@@ -18,8 +18,9 @@ class Dead(BaseException):
 OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "mkdir", "open", "link")
 
 
-def dying(monkeypatch: pytest.MonkeyPatch, *others: tuple[Any, str]) -> Callable[[int | None], None]:
-    """`die_at(k)`: the k-th file operation from now on, and all that follow, do not happen. `die_at(None)`: all do.
+def dying(monkeypatch: pytest.MonkeyPatch, *others: tuple[Any, str]) -> Callable[..., bool]:
+    """`ends(k, work, ...)`: whether `work(...)` comes to its end, or dies: none of its file operations from the k-th on
+    happens.
 
     others: (module, name) of further functions that count as file operations.
     """
@@ -38,7 +39,14 @@ def dying(monkeypatch: pytest.MonkeyPatch, *others: tuple[Any, str]) -> Callable
     for place, name in places:
         monkeypatch.setattr(place, name, guard(getattr(place, name)))
 
-    def die_at(k: int | None) -> None:
-        left[0] = float("inf") if k is None else k
+    def ends(k: int, work: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
+        left[0] = k
+        try:
+            work(*arguments, **options)
+        except Dead:
+            return False
+        finally:
+            left[0] = float("inf")
+        return True
 
-    return die_at
+    return ends

@@ -5,27 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import tiny
 from tests.commands.test_cli import call, needs_environment, start
-from tests.engine.downloads.servers import Answers, Server, served, whole
+from tests.engine.downloads.servers import Answers, whole
 
 pytestmark = needs_environment
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with served() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> bytes:
-    return tiny.single_file(tmp_path_factory.mktemp("model"), sidecar=False).read_bytes()
 
 
 def test_facts_are_told_and_nobody_was_asked(server, model, tmp_path):

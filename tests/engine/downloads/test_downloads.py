@@ -8,7 +8,6 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny, training
 from tests.engine.downloads.servers import (
     Answers,
-    Server,
     chunked,
     endless,
     page,
@@ -38,17 +36,6 @@ from tests.engine.downloads.servers import (
 from tests.training import Trainer
 
 SECRET = "type=Model&token=SECRET"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with served() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> bytes:
-    return tiny.single_file(tmp_path_factory.mktemp("model"), sidecar=False).read_bytes()
 
 
 @pytest.fixture(autouse=True)

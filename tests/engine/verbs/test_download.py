@@ -20,26 +20,14 @@ from dreambooth_ext.core.verbs import download_options
 from dreambooth_ext.engine.downloads import connections, http_file, refusals, unfinished
 from dreambooth_ext.engine.model_links import header, look_up
 from dreambooth_ext.engine.verbs import download
-from tests import tiny
 from tests.engine.downloads.servers import Answers, Server, chunked, page, redirect, served, status, unsized, whole
 from tests.engine.model_links.sites import KEY, Civitai, Drive, Hub, told
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with served() as made:
-        yield made
 
 
 @pytest.fixture
 def storage() -> Iterator[Server]:
     with served() as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> bytes:
-    return tiny.single_file(tmp_path_factory.mktemp("model"), sidecar=False).read_bytes()
 
 
 @pytest.fixture(autouse=True)

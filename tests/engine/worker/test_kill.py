@@ -20,8 +20,7 @@ from dreambooth_ext.engine.models.architecture import write_clip_folder
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from dreambooth_ext.engine.training import training_state
 from tests import training
-from tests.dying import Dead
-from tests.dying import dying as dying_at
+from tests.dying import dying
 from tests.training import Trainer
 
 SETTINGS = {
@@ -127,8 +126,8 @@ def test_the_worker_itself_killed_as_the_supervisor_starts_it(shared_trainer, re
 
 
 @pytest.fixture
-def dying(monkeypatch):
-    return dying_at(monkeypatch, (torch, "save"))
+def ends(monkeypatch):
+    return dying(monkeypatch, (torch, "save"))
 
 
 def state(step: int) -> tuple[dict, dict]:
@@ -146,20 +145,14 @@ def loaded_step(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("limit", [1, None])
-def test_a_save_that_dies_at_any_operation(tmp_path, dying, limit):
+def test_a_save_that_dies_at_any_operation(tmp_path, ends, limit):
     died = 0
     for k in range(1000):
         (folder := tmp_path / str(k)).mkdir()
         training_state.save(folder, 1, *state(1), limit)
-        dying(k)
-        try:
-            training_state.save(folder, 2, *state(2), limit)
-        except Dead:
-            died += 1
-        else:
+        if ends(k, training_state.save, folder, 2, *state(2), limit):
             break
-        finally:
-            dying(None)
+        died += 1
         assert loaded_step(folder) in (1, 2)
         assert {path.name for path in folder.iterdir()} <= {"1", "2"}  # `latest` cleaned up
         training_state.save(folder, 3, *state(3), limit)
@@ -170,19 +163,12 @@ def test_a_save_that_dies_at_any_operation(tmp_path, dying, limit):
     assert loaded_step(folder) == 2
 
 
-def test_a_file_that_is_replaced_is_the_old_or_the_new_one_at_any_operation(tmp_path, dying):
+def test_a_file_that_is_replaced_is_the_old_or_the_new_one_at_any_operation(tmp_path, ends):
     path = tmp_path / "state.json"
     for k in range(100):
         files.write_json(path, {"is": "old"})
-        dying(k)
-        try:
-            files.write_json(path, {"is": "new"})
-        except Dead:
-            pass
-        else:
+        if ends(k, files.write_json, path, {"is": "new"}):
             break
-        finally:
-            dying(None)
         assert files.read_json(path)["is"] in ("old", "new")
         files.remove_unfinished(tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
@@ -205,20 +191,13 @@ def test_what_a_kill_left_is_removed_from_models_that_are_folders_and_from_folde
     assert all([path.name for path in folder.iterdir() if path.is_file()] == ["whole"] for folder in left)
 
 
-def test_no_file_of_a_clip_folder_is_ever_cut_short(tmp_path, dying):
+def test_no_file_of_a_clip_folder_is_ever_cut_short(tmp_path, ends):
     config = {"max_position_embeddings": 77, "hidden_size": 32}
     write_clip_folder(config, tmp_path / "whole")
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     for k in range(100):
-        dying(k)
-        try:
-            write_clip_folder(config, tmp_path / str(k))
-        except Dead:
-            pass
-        else:
+        if ends(k, write_clip_folder, config, tmp_path / str(k)):
             break
-        finally:
-            dying(None)
         found = (path for path in (tmp_path / str(k)).glob("[!.]*"))
         assert all(path.read_bytes() == whole[path.name] for path in found)
     assert k > 6
@@ -236,20 +215,13 @@ def test_an_ordinary_error_leaves_no_temporary_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_a_removed_folder_is_gone_or_whole_at_any_operation(tmp_path, dying):
+def test_a_removed_folder_is_gone_or_whole_at_any_operation(tmp_path, ends):
     for k in range(100):
         folder = tmp_path / str(k) / "7"
         for name in ("a", "b"):
             files.write_text(folder / name, name)
-        dying(k)
-        try:
-            files.remove(folder)
-        except Dead:
-            pass
-        else:
+        if ends(k, files.remove, folder):
             break
-        finally:
-            dying(None)
         assert not folder.exists() or len(list(folder.iterdir())) == 2
         files.remove_unfinished(folder.parent)
     assert k > 2

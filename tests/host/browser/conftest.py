@@ -16,7 +16,12 @@ import pytest
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 uvicorn = pytest.importorskip("uvicorn")
 
-from .simulator import REPOSITORY, Application, Simulator  # noqa: E402 - only where the browser is
+from starlette.applications import Starlette  # noqa: E402 - only where the browser is
+
+from dreambooth_ext.host.web import routes  # noqa: E402
+from dreambooth_ext.host.web import server as web_server  # noqa: E402
+
+from .simulator import REPOSITORY, WEBUI_PAGE, Application, Simulator  # noqa: E402
 
 SCREENSHOTS = REPOSITORY / "outputs" / "screenshots"
 # The first has no window of its own around a page, and takes half the processor time
@@ -57,6 +62,16 @@ def serving(app) -> Iterator[str]:
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def address(asked) -> Iterator[str]:
+    """The true service that `asked` has: the server's page at /, one of a WebUI at /webui."""
+    app: Starlette = web_server.application(asked.service)
+    app.router.routes += WEBUI_PAGE
+    routes.mount(app, asked.service)
+    with serving(app) as found:
+        yield found
 
 
 @pytest.fixture

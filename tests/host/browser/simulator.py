@@ -467,6 +467,17 @@ class Simulator:
         }
 
 
+def webui_page(request: Request) -> Response:
+    return HTMLResponse(WEBUI.replace("THEME", request.query_params.get("__theme", "")))
+
+
+def webui_script(request: Request) -> Response:
+    return file(REPOSITORY / "javascript" / request.path_params["name"])
+
+
+WEBUI_PAGE = [Route("/webui", webui_page), Route("/javascript/{name}", webui_script)]
+
+
 class Application:
     """HTTP around a Simulator."""
 
@@ -476,14 +487,8 @@ class Application:
         self.app = Starlette(
             routes=[
                 Route("/", lambda request: HTMLResponse(STANDALONE)),
-                Route(
-                    "/webui",
-                    lambda request: HTMLResponse(WEBUI.replace("THEME", request.query_params.get("__theme", ""))),
-                ),
+                *WEBUI_PAGE,
                 Route("/style.css", lambda request: file(REPOSITORY / "style.css")),
-                Route(
-                    "/javascript/{name}", lambda request: file(REPOSITORY / "javascript" / request.path_params["name"])
-                ),
                 Route("/dreambooth/v1/page/{name:path}", lambda request: file(PAGE / request.path_params["name"])),
                 Route("/dreambooth/v1/{path:path}", self.answer, methods=methods),
             ]

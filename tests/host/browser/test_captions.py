@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from starlette.applications import Starlette
 
 from dreambooth_ext.core.captions import taggers
-from dreambooth_ext.host.web import routes, server
 from tests.host.asking import Asked
 from tests.host.captions.test_tagging import tagger
 from tests.host.drawing.pretended import pretending, trained, without_job
 
-from .conftest import serving
 from .test_page import until
 
 CAPTIONS = {
@@ -47,14 +43,6 @@ def asked(tmp_path) -> Asked:
     return made
 
 
-@pytest.fixture
-def address(asked) -> Iterator[str]:
-    app: Starlette = server.application(asked.service)
-    routes.mount(app, asked.service)
-    with serving(app) as found:
-        yield found
-
-
 def form(page, **answers: Any) -> None:
     """The form with these answers."""
     page.evaluate(
@@ -68,6 +56,16 @@ def opened(page) -> Any:
     page.click("text=Edit captions")
     page.wait_for_selector(".db-cap-row")
     return page.locator("dialog.db-cap")
+
+
+def with_taggers(page) -> tuple[Any, Any]:
+    """The captions' dialog with its taggers' part open, and the choice of taggers."""
+    form(page)
+    dialog = opened(page)
+    dialog.locator("summary:has-text('Let a tagger propose')").click()
+    choice = dialog.get_by_label("Tagger", exact=True)
+    until(lambda: choice.locator("option").count() > 3)
+    return dialog, choice
 
 
 def captions(asked: Asked, name: str = "mine") -> dict[str, str]:
@@ -241,11 +239,7 @@ def test_a_better_word_is_taken_and_drawn(open_page, address, asked, screenshot)
 def test_a_tagger_proposes_and_nothing_changes_before_it_is_taken(open_page, address, asked, screenshot) -> None:
     tagger(asked.service.tagging.folder / "my tagger")
     page = open_page(address)
-    form(page)
-    dialog = opened(page)
-    dialog.locator("summary:has-text('Let a tagger propose')").click()
-    choice = dialog.get_by_label("Tagger", exact=True)
-    until(lambda: choice.locator("option").count() > 3)
+    dialog, choice = with_taggers(page)
     assert choice.input_value() == "my tagger"
     dialog.get_by_label("At least this sure of a tag").fill("0.5")
     dialog.get_by_label("Leave out these tags").fill("simple background, 1girl")
@@ -271,11 +265,7 @@ def test_a_tagger_proposes_and_nothing_changes_before_it_is_taken(open_page, add
 
 def test_a_tagger_is_fetched_only_after_its_size_and_licence_are_told(open_page, address, asked, monkeypatch) -> None:
     page = open_page(address)
-    form(page)
-    dialog = opened(page)
-    dialog.locator("summary:has-text('Let a tagger propose')").click()
-    choice = dialog.get_by_label("Tagger", exact=True)
-    until(lambda: choice.locator("option").count() > 3)
+    dialog, choice = with_taggers(page)
     first = taggers.KNOWN[0]
     choice.select_option(first.repository)
     assert dialog.locator("button:text-is('Propose')").is_disabled()
@@ -297,11 +287,7 @@ def test_a_tagger_is_fetched_only_after_its_size_and_licence_are_told(open_page,
 
 def test_why_a_tagger_cannot_be_fetched_is_told(open_page, address, asked) -> None:
     page = open_page(address)
-    form(page)
-    dialog = opened(page)
-    dialog.locator("summary:has-text('Let a tagger propose')").click()
-    choice = dialog.get_by_label("Tagger", exact=True)
-    until(lambda: choice.locator("option").count() > 3)
+    dialog, choice = with_taggers(page)
     choice.select_option(taggers.KNOWN[0].repository)
     (asked.environment.folder / "broken").touch()
     dialog.locator("text=What would be downloaded?").click()

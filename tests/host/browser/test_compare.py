@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.responses import HTMLResponse
-from starlette.routing import Route
 
-from dreambooth_ext.host.web import localization, routes, server
+from dreambooth_ext.host.web import localization
 from tests.host.asking import Asked
 from tests.host.drawing.pretended import pretending, publishing, trained, verdict_of, without_job
 
-from .conftest import serving
-from .simulator import REPOSITORY, WEBUI, file
 from .test_page import tab, until
 
 ARABIC = localization.read(localization.FOLDER / "ar_AR.json")
@@ -33,23 +27,6 @@ def asked(tmp_path) -> Asked:
     made = pretending(tmp_path)
     publishing(made)
     return made
-
-
-@pytest.fixture
-def address(asked) -> Iterator[str]:
-    """The server's page at /, one of a WebUI at /webui."""
-
-    async def page(request: Any) -> HTMLResponse:
-        return HTMLResponse(WEBUI.replace("THEME", request.query_params.get("__theme", "")))
-
-    async def script(request: Any) -> Any:
-        return file(REPOSITORY / "javascript" / request.path_params["name"])
-
-    app: Starlette = server.application(asked.service)
-    app.router.routes += [Route("/webui", page), Route("/javascript/{name}", script)]
-    routes.mount(app, asked.service)
-    with serving(app) as found:
-        yield found
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_what_goes_wrong_is_told_and_the_link_stays(open_page, address, asked, v
     page = open_page(address)
     verb.set("problem", "look download.civitai_login")
     look(page)
-    page.wait_for_selector("text=Civitai provides this file only to who is logged in")
+    page.wait_for_selector("text=Civitai provides this file only to those who are logged in")
     screenshot(page, "download-failed")
     verb.unset("problem")
     card(page).locator("text=Try again").click()

@@ -8,17 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from starlette.applications import Starlette
 
 from benchmarks import photographs
 from dreambooth_ext.host.environment.environment import Environment
-from dreambooth_ext.host.web import routes, server
 from tests.drawn_faces import portrait
 from tests.engine.doctor.pictures import scene
 from tests.host.asking import Asked
 from tests.host.drawing.pretended import pretending
 
-from .conftest import serving
 from .test_captions import form
 from .test_page import until
 
@@ -38,14 +35,6 @@ def asked(tmp_path) -> Iterator[Asked]:
     scene(300, 256, seed=9).save(folder / "tiny.png")
     yield made
     made.service.picture_worker.close()
-
-
-@pytest.fixture
-def address(asked) -> Iterator[str]:
-    app: Starlette = server.application(asked.service)
-    routes.mount(app, asked.service)
-    with serving(app) as found:
-        yield found
 
 
 def kinds(page, name: str) -> list[str]:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from starlette.applications import Starlette
-from starlette.responses import HTMLResponse
-from starlette.routing import Route
 
 from dreambooth_ext.host.pictures.edits import PictureEdits
-from dreambooth_ext.host.web import routes, server
 from tests.host.asking import Asked
 from tests.host.pictures.test_edits import ask
 
-from .conftest import serving
-from .simulator import REPOSITORY, WEBUI, file
 from .test_page import until
 
 SET = "мой набор"
@@ -45,26 +38,6 @@ def asked(tmp_path) -> Asked:
     for seed, name in enumerate(["a.png", "b.png", "wall.png"]):
         made.service.sets.put(SET, name, scene(seed))
     return made
-
-
-@pytest.fixture
-def address(asked) -> Iterator[str]:
-    async def page(request: Any) -> HTMLResponse:
-        return HTMLResponse(WEBUI.replace("THEME", request.query_params.get("__theme", "")))
-
-    async def script(request: Any) -> Any:
-        return file(REPOSITORY / "javascript" / request.path_params["name"])
-
-    async def style(request: Any) -> Any:
-        return file(REPOSITORY / "style.css")
-
-    app: Starlette = server.application(asked.service)
-    app.router.routes += [
-        Route("/webui", page), Route("/javascript/{name}", script), Route("/style.css", style),
-    ]  # fmt: skip
-    routes.mount(app, asked.service)
-    with serving(app) as found:
-        yield found
 
 
 def begin(open_page, address: str, theme: str = "light", **about: Any) -> Any:

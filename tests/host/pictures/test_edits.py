@@ -20,7 +20,7 @@ from dreambooth_ext.host.pictures import edit_files  # noqa: E402
 from dreambooth_ext.host.pictures.edits import PictureEdits  # noqa: E402
 from dreambooth_ext.host.pictures.picture_worker import Unreadable  # noqa: E402
 from dreambooth_ext.host.pictures.uploads import PictureSets  # noqa: E402
-from tests.dying import Dead, dying  # noqa: E402
+from tests.dying import dying  # noqa: E402
 
 TURN, CROP = {"turns": 1}, {"turns": 0, "straighten": 0, "crop": [10, 10, 60, 50]}
 
@@ -276,18 +276,11 @@ def test_a_kill_at_any_instant(work, tmp_path, monkeypatch):
     states = [state_of(folder)]
     WORKS[work](edits)
     states.append(state_of(folder))
-    die_at = dying(monkeypatch)
+    ends = dying(monkeypatch)
     for k in range(1000):
         shutil.rmtree(folder)
         shutil.copytree(tmp_path / "before", folder)
-        die_at(k)
-        try:
-            WORKS[work](PictureEdits(sets, ask))
-        except Dead:
-            died = True
-        else:
-            died = False
-        die_at(None)
+        ended = ends(k, lambda: WORKS[work](PictureEdits(sets, ask)))
         assert drawn() in [path.read_bytes() for path in folder.rglob("a.jpg")]  # the original is there
         after = PictureEdits(PictureSets(sets.folder), ask)
         told = after.show("s", "a.jpg")
@@ -295,7 +288,7 @@ def test_a_kill_at_any_instant(work, tmp_path, monkeypatch):
         assert told["original"] == [90, 60]
         after.restore("s", "a.jpg", "")
         assert (folder / "a.jpg").read_bytes() == drawn()
-        if not died:
+        if ended:
             return
     raise AssertionError("it never came to its end")
 

@@ -19,7 +19,7 @@ from dreambooth_ext.host.publishing import model_files as publishing
 from dreambooth_ext.host.publishing.model_files import publish
 from dreambooth_ext.host.publishing.publisher import Publisher, Terminal
 from dreambooth_ext.host.publishing.unpublish import take_out
-from tests.dying import Dead, dying
+from tests.dying import dying
 
 
 def made(folder: Path, name: str, clip: str = "1") -> Path:
@@ -176,7 +176,7 @@ def faults(checkpoints: Path) -> list[str]:
 
 @pytest.mark.parametrize("verb", ["publish", "take out"])
 def test_who_dies_at_any_operation_leaves_models_that_load(tmp_path, monkeypatch, verb):
-    die_at = dying(monkeypatch)
+    ends = dying(monkeypatch)
     old, dog, new = made(tmp_path / "1", "cat"), made(tmp_path / "2", "dog"), made(tmp_path / "3", "cat", "2")
     new.write_bytes(b"new weights")
     for k in range(1000):
@@ -184,15 +184,12 @@ def test_who_dies_at_any_operation_leaves_models_that_load(tmp_path, monkeypatch
         placed = publish(old, checkpoints, run="r", name="cat")
         if k % 2:
             publish(dog, checkpoints, run="r", name="dog")
-        die_at(k)
-        try:
-            publish(new, checkpoints, run="r", name="cat") if verb == "publish" else take_out(old, placed, "r")
-        except Dead:
-            pass
+        if verb == "publish":
+            ended = ends(k, publish, new, checkpoints, run="r", name="cat")
         else:
+            ended = ends(k, take_out, old, placed, "r")
+        if ended:
             break
-        finally:
-            die_at(None)
         gc.collect()  # the lock of the dead
         assert faults(checkpoints) == []
         staging.sweep(checkpoints, publishing.check_ours)
