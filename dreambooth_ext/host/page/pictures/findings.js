@@ -65,9 +65,10 @@ export class Findings {
 
     #tell({ score, set, reasons, missing, count = 0, waiting = 0, trouble = "" }) {
         const isKnown = score !== null;
-        if (trouble) say(this.status, `${T.later} ${trouble}`);
+        if (trouble) say(this.status, `${T.later} ${capital(trouble)}`);
         else fill(this.status, waiting ? phrase(T.looking, { done: count - waiting, count }) : null);
         fill(this.score, isKnown ? phrase(T.score, { score }) : null);
+        show(this.score, isKnown);
         if (isKnown && !reasons.length) say(this.status, T.good);
         show(this.sheet, isKnown);
         if (isKnown) this.sheet.href = address(["findings", "sheet"], this.query);
