@@ -104,8 +104,8 @@ OPTIONS = (
         "civitai_key",
         "",
         "Civitai API key",
-        "for models that Civitai gives only to who is logged in; made in your account's settings there. Whoever opens "
-        "these settings can read it: CIVITAI_API_KEY in the environment is safer",
+        "for models that Civitai gives only to those who are logged in; made in your account's settings there. "
+        "Whoever opens these settings can read it: CIVITAI_API_KEY in the environment is safer",
         is_secret=True,
     ),
 )
