@@ -12,11 +12,10 @@ from ...core.captions.tag_edits import Edit
 from ...core.config.run_config import RunConfig
 from ...core.data import captions, folder_scan
 from ...core.errors import UserError
-from ...core.messages.message import reason_of
 from ..errors import Refusal
 from ..hosts import path_policy
 from ..pictures.folder_copy import copy_folder
-from ..pictures.uploads import LARGEST_CAPTION, USED, PictureSets, stamp_of
+from ..pictures.uploads import LARGEST_CAPTION, USED, PictureSets, reading, stamp_of
 from . import proposals
 from .caption_history import History
 
@@ -63,11 +62,8 @@ class CaptionEditing:
     def _read(self, place: Path) -> dict[str, tuple[Path, str]]:
         """Each picture's caption file, which may be missing, and its text. An unreadable one counts as empty, and is
         never written over (`_write`)."""
-        try:
+        with reading(place):
             found = list(folder_scan.find_pictures(place))
-        except (OSError, ValueError) as error:
-            known = repr(str(place)[:200])
-            raise Refusal(422, "pictures.folder_unreadable", "folder", folder=known, error=reason_of(error)) from None
         texts = {}
         for one in found:
             file = one.caption_file(ENDING)

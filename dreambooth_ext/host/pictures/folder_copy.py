@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...core.data import folder_scan
-from ...core.messages.message import reason_of
 from ...core.system import files
 from ..errors import Refusal
 from .edit_files import masks_beside
 from .new_set import new_set
-from .uploads import MOST_PICTURES, SPARE, PictureSets, safe_name
+from .uploads import MOST_PICTURES, SPARE, PictureSets, reading, safe_name
 
 
 def copy_folder(sets: PictureSets, folder: Path) -> dict[str, Any]:
@@ -22,12 +21,9 @@ def copy_folder(sets: PictureSets, folder: Path) -> dict[str, Any]:
 
     They are copied and never linked: the folder's own files may be written over by other programs. Raises a Refusal.
     """
-    try:
+    with reading(folder):
         found = list(folder_scan.find_pictures(folder))
         need = sum(one.path.stat().st_size for one in found)
-    except (OSError, ValueError) as error:
-        known = repr(str(folder)[:200])
-        raise Refusal(422, "pictures.folder_unreadable", "folder", folder=known, error=reason_of(error)) from None
     if not found:
         raise Refusal(422, "pictures.none", "folder", folder=repr(str(folder)[:200]), formats=folder_scan.FORMATS)
     if len(found) > MOST_PICTURES:

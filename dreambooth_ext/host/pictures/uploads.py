@@ -108,11 +108,8 @@ class PictureSets:
 
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
         """One page of the pictures in any folder and below. Raises a Refusal (422) if it cannot be read."""
-        try:
+        with reading(folder):
             found = list(folder_scan.find_pictures(folder))
-        except (OSError, ValueError) as error:
-            known = repr(str(folder)[:200])
-            raise Refusal(422, "pictures.folder_unreadable", "folder", folder=known, error=reason_of(error)) from None
         shown = [
             {"name": item.path.relative_to(folder).as_posix(), **self._about(item.path), "mask": mask_stamp(item)}
             for item in found[start:][:PAGE]
@@ -277,6 +274,16 @@ class PictureSets:
             raise Refusal(422, "upload.is_folder", "name", name=repr(path.name))
         with files.replacing(path) as temporary:  # the rename replaces a link, and never follows it
             temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Raise a Refusal (422) if the folder turns out to be unreadable."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        known = repr(str(folder)[:200])
+        raise Refusal(422, "pictures.folder_unreadable", "folder", folder=known, error=reason_of(error)) from None
 
 
 def check_unused(folder: Path) -> None:
