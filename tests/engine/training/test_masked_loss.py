@@ -219,6 +219,12 @@ def test_a_resumed_run_is_equal_to_the_bit(trainer, name):
     check(trainer, (1, 3), **MASKED, **METHOD_SETTINGS[name], random_flip=True)
 
 
+def test_also_with_weights_in_bfloat16(trainer):
+    """The copy of the base is not rounded along with what learns."""
+    bf16 = {"weight_precision": "bf16", "mixed_precision": "bf16"}
+    check(trainer, (1, 3), **MASKED, **bf16, text_encoder_steps=2)
+
+
 # --- what it costs
 
 
