@@ -230,15 +230,15 @@ def test_prompt_and_class_prompt_follow_from_word_and_type(page, simulator) -> N
 def test_uploads_name_each_failure_and_keep_the_good_ones(page, simulator, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "notes.docx").write_bytes(b"text")
-    (tmp_path / "telephone.heic").write_bytes(b"heic")
+    (tmp_path / "telephone.dng").write_bytes(b"picture")
     page.set_input_files(
-        FILES, [*DEMO[:4], *(tmp_path / name for name in ("broken.png", "notes.docx", "telephone.heic"))]
+        FILES, [*DEMO[:4], *(tmp_path / name for name in ("broken.png", "notes.docx", "telephone.dng"))]
     )
     page.wait_for_selector("text=2 pictures")
     page.wait_for_selector(".db-failure:has-text(\"'broken.png' is in none\")")
     assert page.inner_text(".db-failure:has-text('broken.png')").count("broken.png") == 1
     page.wait_for_selector(".db-failure:has-text('notes.docx is neither a picture nor a caption')")
-    page.wait_for_selector(".db-failure:has-text('telephone.heic has a format that cannot be used for training')")
+    page.wait_for_selector(".db-failure:has-text('telephone.dng has a format that cannot be used for training')")
     assert page.locator(".db-failure >> text=Try again").count() == 0  # the same file gets the same answer
     page.click(".db-failure:has-text('broken.png') >> text=Dismiss")
     page.click("text=Dismiss all")
