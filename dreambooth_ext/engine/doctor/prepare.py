@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.config.parsing import some
 from ...core.data.folder_scan import FORMATS, TEXTS
 from ...core.errors import UserError
 from ...core.messages.message import reason_of
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     if out is not None:
         check_out(folder, out)
     looks = look_at_all(folder, paths, arguments.resolution)
+    require_some(folder, looks)
     judged = whole_set.judge(looks, arguments.subject_type)
     told = answer(looks, judged, out)
     copied = write_copies(folder, out, paths, told["pictures"], mask) if out is not None else 0
@@ -82,6 +84,15 @@ def look_at_all(folder: Path, paths: Sequence[Path], resolution: int) -> list[di
             looks.append({"name": name, **looked(path, resolution)})
         progress.update(len(paths))
     return looks
+
+
+def require_some(folder: Path, looks: Sequence[dict[str, Any]]) -> None:
+    """Raise UserError if no picture can be read."""
+    kinds = [[one["kind"] for one in look["findings"]] for look in looks]
+    if all("unreadable" in found for found in kinds):
+        formats = f"{FORMATS}, {viewable.CONVERTED_FORMATS}"
+        names = some([look["name"] for look in looks])
+        raise UserError("pictures.none_readable", "folder", folder=str(folder), names=names, formats=formats)
 
 
 def looked(path: Path, resolution: int) -> dict[str, Any]:

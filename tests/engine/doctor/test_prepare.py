@@ -57,6 +57,14 @@ def test_json_alone_is_on_standard_output(folder, capsys):
     assert [one["kind"] for one in told["set"]] == ["too_few"]
 
 
+def test_a_folder_of_broken_pictures_cannot_be_used(tmp_path, capsys):
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / name).write_bytes(b"<html>")
+    code, out, told = run(capsys, tmp_path, "--json", "--out", tmp_path.parent / "out")
+    assert code == 1 and out == "" and "folder: there are no pictures in" in told and "only a.jpg, b.png" in told
+    assert not (tmp_path.parent / "out").exists()
+
+
 def test_mended_copies_beside_untouched_originals(folder, tmp_path, capsys):
     before, out = prints(folder), tmp_path / "mended"
     code, _, _ = run(capsys, folder, "--out", out)
