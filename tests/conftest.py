@@ -32,6 +32,14 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def what_stays_is_looked_through_once() -> Iterator[None]:
+    """Libraries that a file's tests have imported, and vocabularies that they have read, stay for good, too."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def real_starts() -> Iterator[None]:
     """Programs are started as users start them: for tests of what happens meanwhile."""
