@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...core.system.files import replacing, sha256_of
+from ...core.system.files import replacing
 from ..models.architecture import write_clip_folder
 from ..models.base_model import LatentBase
 from ..models.key_maps import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
-from ..tensors.lazy_tensor import LazyTensor
+from ..tensors.lazy_tensor import LazyTensor, is_finite
 from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, write_sidecars, write_verified
 
 Components = Mapping[str, Mapping[str, Tensor]]
@@ -33,21 +33,21 @@ def export_checkpoint(
     """Write `path` (.safetensors or .ckpt) and its sidecars: the `trained` parts, under diffusers' names and keys, and
     all others from the base.
 
-    The sidecars are written first, the model last. Raises UserError if the weights are not finite, do not fit the
-    precision, or all equal the base's, or if the disk is too full.
+    The sidecars are written first, the model gets its name last. Raises UserError if the weights are not finite, do not
+    fit the precision, or all equal the base's, or if the disk is too full.
     """
     assert trained and set(trained) <= set(base.family.components), "nothing was trained"
     base.files.require_unchanged()
     dtype = PRECISIONS[precision]
-    check_trained(base, trained, dtype, precision)
+    if not differ(base, trained, dtype):
+        raise nothing_learned(precision)
     state = {**marks(base, zero_terminal_snr), **unchanged(base, dtype, without=trained)}
     state |= changed(base, trained, dtype)
     with replacing(path) as temporary:
-        write_verified(state, temporary, metadata, precision)
+        digest = write_verified(state, temporary, metadata, precision)
         base.close()
         base.files.require_unchanged()  # again after reading it
         sidecars = write_sidecars(path, configuration(base, path), base.family.name, activation_text, preview)
-        digest = sha256_of(temporary)
     return Exported(path, digest, sidecars)
 
 
@@ -91,8 +91,13 @@ def changed(base: LatentBase, trained: Components, dtype: torch.dtype) -> dict[s
 
 
 def lazy_fold(tie: Tie, state: Mapping[str, Tensor], dtype: torch.dtype) -> LazyTensor:
+    """Return a trained tensor as the file has it. Loading raises UserError if training has ruined it."""
+
     def load() -> Tensor:
-        return fold(tie, [state[key].detach() for key in tie.diffusers]).to("cpu", dtype)
+        exact = fold(tie, [state[key].detach() for key in tie.diffusers])
+        if not is_finite(exact):
+            raise not_finite(tie.ldm)
+        return exact.to("cpu", dtype)
 
     return LazyTensor(folded_shape(tie, state[tie.diffusers[0]].shape), dtype, load)
 
@@ -107,20 +112,15 @@ def marks(base: LatentBase, zero_terminal_snr: bool) -> dict[str, Tensor]:
     return found
 
 
-def check_trained(base: LatentBase, trained: Components, dtype: torch.dtype, precision: str) -> None:
-    """Raise UserError unless all trained weights are finite and some differ from the base's at this precision."""
+def differ(base: LatentBase, trained: Components, dtype: torch.dtype) -> bool:
+    """Whether some trained weights differ from the base's at this precision."""
     parts = ties(base.architecture)
-    differs = False
     for name, state in trained.items():
         before = base.ldm_tensors(name)
         for tie in parts[name]:
-            exact = fold(tie, [state[key].detach() for key in tie.diffusers])
-            if not exact.isfinite().all():
-                raise not_finite(tie.ldm)
-            if not differs:
-                differs = not torch.equal(exact.to("cpu", dtype), before[tie.ldm].load().to(dtype))
-    if not differs:
-        raise nothing_learned(precision)
+            if not torch.equal(lazy_fold(tie, state, dtype).load(), before[tie.ldm].load().to(dtype)):
+                return True
+    return False
 
 
 def configuration(base: LatentBase, path: Path) -> str | None:

@@ -10,9 +10,10 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from ...core.system.files import replacing, sha256_of, write_json
+from ...core.system.files import replacing, write_json
 from ..models.ddpm_folder import INDEX, WEIGHTS, Pipeline
 from ..models.unconditional_base import PixelBase
+from ..tensors.lazy_tensor import is_finite
 from .verified_write import PRECISIONS, Exported, not_finite, reads_differently, write_verified
 
 
@@ -24,20 +25,19 @@ def export_pipeline(
     Raises UserError if the weights are not finite or do not fit the precision, or if the disk is too full.
     """
     for key, tensor in state.items():
-        if not tensor.isfinite().all():
+        if not is_finite(tensor):
             raise not_finite(key)
     rounded = {key: tensor.detach().to("cpu", PRECISIONS[precision]).contiguous() for key, tensor in state.items()}
     with replacing(path) as temporary:
         weights = temporary / "unet" / f"{WEIGHTS}.safetensors"
         weights.parent.mkdir(parents=True)
-        write_verified(rounded, weights, {**metadata, "format": "pt"}, precision)
+        digest = write_verified(rounded, weights, {**metadata, "format": "pt"}, precision)
         about = {"_class_name": "UNet2DModel", "_diffusers_version": diffusers.__version__}
         write_json(weights.with_name("config.json"), {**about, **base.unet_config})
         DDPMScheduler.from_config(base.scheduler_config).save_pretrained(temporary / "scheduler")
         parts = {"scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]}
         write_json(temporary / INDEX, {**about, "_class_name": "DDPMPipeline", **parts})
         require_same(Pipeline(temporary, "save_format"), rounded)
-        digest = sha256_of(weights)
     return Exported(path, digest, sidecars=[])
 
 

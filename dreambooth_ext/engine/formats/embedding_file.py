@@ -276,13 +276,12 @@ def export_embedding(
     about = {**metadata, "modelspec.title": path.stem, "modelspec.trigger_phrase": path.stem}
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
-            write_verified(tensors, temporary, about, precision)
+            digest = write_verified(tensors, temporary, about, precision)
         else:
-            digest = base.short_hash()
-            save_pickle(pickled(tensors, path.stem, steps, base.path.stem, digest), temporary)
+            save_pickle(pickled(tensors, path.stem, steps, base.path.stem, base.short_hash()), temporary)
             written = read(temporary, "save_format").embedding.vectors
             if not all(map(torch.equal, written, (tensor.float() for tensor in tensors.values()))):
                 raise reads_differently()
+            digest = sha256_of(temporary)
         sidecars = write_sidecars(path, None, base.family.name, path.stem, preview)
-        digest = sha256_of(temporary)
     return Exported(path, digest, sidecars)

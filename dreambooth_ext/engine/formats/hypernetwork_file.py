@@ -191,7 +191,7 @@ def export_hypernetwork(
     """
     dtype, now = PRECISIONS[precision], network.state_dict()
     for key, tensor in now.items():
-        if not tensor.isfinite().all():
+        if not is_finite(tensor):
             raise not_finite(key)
     before = {key: tensor.to("cpu", dtype) for key, tensor in start.items()}
     if all(key in before and torch.equal(tensor.to("cpu", dtype), before[key]) for key, tensor in now.items()):
@@ -220,8 +220,8 @@ def _verify(said: Mapping[Any, Any], path: Path, precision: str) -> None:
         for index, state in enumerate(found[size] if same else ())
         for key in states[index]
     ]
-    if not same or not all(one.dtype == other.dtype and same_bits(one, other) for _, one, other in pairs):
+    if not same or not all(same_bits(one, other) for _, one, other in pairs):
         raise UserError("hypernetwork.reads_differently", "save_precision")
     for key, tensor, _ in pairs:
-        if not tensor.isfinite().all():
+        if not is_finite(tensor):
             raise UserError("hypernetwork.overflow", "save_precision", key=key, precision=precision)

@@ -17,7 +17,7 @@ from ...core.config.run_config import RunConfig
 from ...core.data.bundled_words import BUNDLE
 from ...core.errors import UserError
 from ...core.facts.lora_types import KOHYA, LORA_TYPES
-from ...core.system.files import replacing, sha256_of
+from ...core.system.files import replacing
 from ..conditioning.learned_tokens import Embedding
 from ..models.architecture import per_level
 from ..models.base_model import LatentBase
@@ -234,12 +234,11 @@ def export_network(
     tensors = state(network, names, dtype) | embedding_file.bundle(words, dtype)
     exact = state(network, names, torch.float32) | embedding_file.bundle(words, torch.float32)
     for key, tensor in exact.items():
-        if not tensor.isfinite().all():
+        if not is_finite(tensor):
             raise not_finite(key)
     if not any(adapter.learned(dtype) for made in network.values() for adapter in made.values()):
         raise nothing_learned(precision)
     with replacing(path) as temporary:
-        write_verified(tensors, temporary, metadata, precision)
+        digest = write_verified(tensors, temporary, metadata, precision)
         sidecars = write_sidecars(path, None, base.family.name, activation_text, preview)
-        digest = sha256_of(temporary)
     return Exported(path, digest, sidecars)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ...core.errors import UserError
-from ...core.system.files import free_bytes, human_size, replacing, write_json, write_text
-from ..tensors.lazy_tensor import LazyTensor, is_finite
-from ..tensors.tensor_file import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
+from ...core.system.files import free_bytes, human_size, replacing, sha256_of, write_json, write_text
+from ..tensors.lazy_tensor import LazyTensor, is_finite, raw_bytes
+from ..tensors.summed_file import summed
+from ..tensors.tensor_file import PICKLE_SUFFIXES, header_of, open_tensors, save_tensors, write_values
 from .metadata import HASH_TO_COME
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 HEADROOM = 64 * 2**20  # bytes left free beside the file
+BLOCK = 2**22  # bytes read at once
 PREVIEW_SIDE = 512  # pixels at most; the WebUI shows cards of about 200
 
 
@@ -48,14 +52,57 @@ def nothing_learned(precision: str) -> NothingLearned:
 
 def write_verified(
     state: Mapping[str, Tensor | LazyTensor], path: Path, metadata: Mapping[str, str], precision: str
-) -> None:
-    """Write a file of tensors and compare each with what it should be. path: a temporary one."""
-    size = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in state.values())
-    require_space(path, size, precision)
-    save_tensors(state, path, metadata)
-    verify(state, path, precision)
-    if path.suffix not in PICKLE_SUFFIXES:
-        patch_hash(path)
+) -> str:
+    """Write a file of tensors, read it back once, and return its SHA-256 in hex. path: a temporary one.
+
+    In the header of a .safetensors file, the hash of all values (modelspec: the file without its header) takes the
+    place of `HASH_TO_COME`. Raises UserError if the disk is too full, for values that the precision cannot hold, and
+    for those that the disk has altered.
+    """
+    require_space(path, sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in state.values()), precision)
+    checked = {key: _checked(key, tensor, precision) for key, tensor in state.items()}
+    if path.suffix in PICKLE_SUFFIXES:
+        save_tensors(checked, path)
+        require_same(checked, path)
+        return sha256_of(path)
+    header, values = header_of(checked, metadata), hashlib.sha256()
+    with path.open("wb") as file:
+        file.write(header)
+        with summed(file, values) as target:
+            write_values(checked, target)
+        header = header.replace(HASH_TO_COME.encode(), f"0x{values.hexdigest()}".encode(), 1)
+        file.seek(0)
+        file.write(header)
+    return read_back(path, header, values.digest())
+
+
+def _checked(key: str, meant: Tensor | LazyTensor, precision: str) -> LazyTensor:
+    """Return the tensor as one that is checked when it is loaded to be written."""
+
+    def load() -> Tensor:
+        tensor = meant.load() if isinstance(meant, LazyTensor) else meant
+        assert tensor.shape == tuple(meant.shape) and tensor.dtype == meant.dtype, key
+        if not is_finite(tensor):
+            raise does_not_fit(key, precision)
+        return tensor
+
+    return LazyTensor(tuple(meant.shape), meant.dtype, load)
+
+
+def read_back(path: Path, header: bytes, values: bytes) -> str:
+    """Return the SHA-256 of a .safetensors file, in hex, after it has been compared with what was written: its header,
+    and the SHA-256 of its values."""
+    whole, found = hashlib.sha256(header), hashlib.sha256()
+    with path.open("rb") as file, ThreadPoolExecutor(1) as threads:
+        if file.read(len(header)) != header:
+            raise reads_differently()
+        while block := file.read(BLOCK):
+            other = threads.submit(found.update, block)
+            whole.update(block)
+            other.result()
+    if found.digest() != values:
+        raise reads_differently()
+    return whole.hexdigest()
 
 
 def require_space(path: Path, size: int, precision: str) -> None:
@@ -67,17 +114,11 @@ def require_space(path: Path, size: int, precision: str) -> None:
         raise UserError(code, "save_precision", **known)
 
 
-def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str) -> None:
-    """Read a file back. Raises UserError for values that the precision cannot hold or that the disk has altered."""
+def require_same(state: Mapping[str, LazyTensor], path: Path) -> None:
+    """Read a file back. Raises UserError unless its tensors are `state`'s."""
     written = open_tensors(path, field="save_format")
-    if set(written) != set(state):
+    if set(written) != set(state) or not all(same_bits(written[key], state[key].load()) for key in state):
         raise reads_differently()
-    for key, meant in state.items():
-        found, expected = written[key], meant.load() if isinstance(meant, LazyTensor) else meant
-        if found.dtype != expected.dtype or not same_bits(found, expected):
-            raise reads_differently()
-        if not is_finite(found):
-            raise does_not_fit(key, precision)
     written.close()
 
 
@@ -91,26 +132,9 @@ def reads_differently() -> UserError:
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether shapes and values are equal; NaN equals NaN, so that it is not mistaken for a failing disk."""
-    if one.shape != other.shape:
-        return False
-    return torch.equal(one, other) or (
-        torch.equal(one.isnan(), other.isnan()) and one.nan_to_num().equal(other.nan_to_num())
-    )
-
-
-def patch_hash(path: Path) -> None:
-    """Write the hash of all values (modelspec: the file without its header) into its placeholder in the header, if
-    there is one."""
-    _, start = safetensors_header(path, "save_format")
-    with path.open("rb+") as file:
-        place = file.read(start).find(HASH_TO_COME.encode())
-        if place >= 0:
-            digest = hashlib.sha256()
-            while block := file.read(2**20):
-                digest.update(block)
-            file.seek(place)
-            file.write(f"0x{digest.hexdigest()}".encode())
+    """Whether types, shapes and values are equal to the bit."""
+    same_kind = one.dtype == other.dtype and one.shape == other.shape
+    return same_kind and np.array_equal(raw_bytes(one), raw_bytes(other))
 
 
 def write_sidecars(

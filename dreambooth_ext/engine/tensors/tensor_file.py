@@ -17,6 +17,7 @@ from ...core.errors import UserError
 from ...core.messages.message import Message, reason_of
 from ...core.system.files import human_size, parse_json, replacing
 from .lazy_tensor import LazyTensor, raw_bytes
+from .summed_file import made_ahead
 from .torch_pickle import load_pickle, require_model_file, save_pickle
 
 SAFETENSORS = {
@@ -239,17 +240,30 @@ def write_tensors(
     state: Mapping[str, Tensor | LazyTensor], file: Writable, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write named tensors to an open file in the safetensors format."""
+    file.write(header_of(state, metadata))
+    write_values(state, file)
+
+
+def header_of(state: Mapping[str, Tensor | LazyTensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the beginning of a safetensors file, before the values."""
     names = {dtype: name for name, dtype in SAFETENSORS.items()}
-    keys = sorted(state, key=lambda key: (-state[key].dtype.itemsize, key))  # with wide dtypes first, all are aligned
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
-    for key in keys:
+    for key in _in_order(state):
         tensor = state[key]
         end = offset + torch.Size(tensor.shape).numel() * tensor.dtype.itemsize
         header[key] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    file.write(struct.pack("<Q", len(text)) + text)
-    for key in keys:
-        file.write(raw_bytes(state[key]))
+    return struct.pack("<Q", len(text)) + text
+
+
+def write_values(state: Mapping[str, Tensor | LazyTensor], file: Writable) -> None:
+    """Write the values in the order of `header_of`. While one tensor is written, the next one is loaded."""
+    for values in made_ahead(lambda key: raw_bytes(state[key]), _in_order(state)):
+        file.write(values)
+
+
+def _in_order(state: Mapping[str, Tensor | LazyTensor]) -> list[str]:
+    return sorted(state, key=lambda key: (-state[key].dtype.itemsize, key))  # with wide dtypes first, all are aligned

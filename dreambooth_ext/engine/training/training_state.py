@@ -4,13 +4,12 @@ afterwards."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,8 @@ from ...core.messages.message import reason_of
 from ...core.system import files
 from ...core.version import __version__
 from ..models.architecture import part_title
+from ..tensors.lazy_tensor import is_finite
+from ..tensors.summed_file import Crc32, SummedFile, summed
 from ..tensors.tensor_file import open_tensors, write_tensors
 from ..tensors.torch_pickle import DAMAGED, read_pickle
 
@@ -27,46 +28,15 @@ MANIFEST = "checkpoint.json"
 SET_ASIDE = "damaged.json"  # the manifest's name after a file failed its checksum
 TRAINER = "trainer.pt"  # optimizer, EMA and scaler states
 BLOCK = 8 * 2**20  # bytes read at once
-SMALL = 2**16  # bytes
-
-
-class Summed:
-    """A file opened for sequential writing, with the CRC-32 of everything written so far.
-
-    Large blocks are summed in a thread while the disk writes, which costs next to nothing because both release the GIL.
-    For small ones, of which there are thousands, the thread would cost more than the checksum.
-    """
-
-    def __init__(self, file: BinaryIO, threads: ThreadPoolExecutor):
-        self.file, self.threads, self.sum = file, threads, 0
-
-    def write(self, data: Any) -> int:
-        if memoryview(data).nbytes < SMALL:
-            self.sum = zlib.crc32(data, self.sum)
-            return self.file.write(data)
-        summed = self.threads.submit(zlib.crc32, data, self.sum)
-        try:
-            return self.file.write(data)
-        finally:
-            self.sum = summed.result()  # even if the write fails: the caller may reuse `data` afterwards
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
-@contextlib.contextmanager
-def summed(path: Path) -> Iterator[Summed]:
-    with path.open("wb") as file, ThreadPoolExecutor(1) as threads:
-        yield Summed(file, threads)
 
 
 def sum_of(path: Path) -> int:
-    """Return the CRC-32 of a file. It detects a failing disk or cable, not tampering."""
-    found = 0
+    """Return the CRC-32 of a file."""
+    found = Crc32()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
-            found = zlib.crc32(block, found)
-    return found
+            found.update(block)
+    return found.sum
 
 
 @dataclass(frozen=True)
@@ -121,7 +91,7 @@ def save(
     """
     checkpoint = Checkpoint(folder / str(step))
     for component, tensors in weights.items():
-        broken = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+        broken = next((name for name, tensor in tensors.items() if not is_finite(tensor)), None)
         if broken:
             known = {"part": part_title(component), "tensor": broken}
             raise UserError("training.weights_not_finite", "learning_rate", **known)
@@ -130,17 +100,22 @@ def save(
         temporary.mkdir()
         for component, tensors in weights.items():
             name = f"{component}.safetensors"
-            with summed(temporary / name) as file:
-                write_tensors(tensors, file)
-            sums[name] = file.sum
-        with summed(temporary / TRAINER) as file:  # given a path, torch hides the reason for a failed write
-            torch.save(trainer, file)
-        sums[TRAINER] = file.sum
+            sums[name] = _written(temporary / name, functools.partial(write_tensors, tensors))
+        # Given a path, torch hides the reason for a failed write.
+        sums[TRAINER] = _written(temporary / TRAINER, functools.partial(torch.save, trainer))
         sizes = {name: (temporary / name).stat().st_size for name in sums}
         about = {"step": step, "version": __version__, "files": sizes, "crc32": sums}
         files.write_json(temporary / MANIFEST, about)
     retain(folder, limit)
     return checkpoint
+
+
+def _written(path: Path, write: Callable[[SummedFile], None]) -> int:
+    """Write a file, and return its CRC-32."""
+    digest = Crc32()
+    with path.open("wb") as file, summed(file, digest) as target:
+        write(target)
+    return digest.sum
 
 
 def is_of_use(weights: Mapping[str, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> bool:
