@@ -29,6 +29,12 @@ USAGE = (
     "[--webui|--comfyui|--sdnext|--output-dir DIR] [--json]"
 )
 
+ENCODED = {
+    "before": ", encoded before training",
+    "meanwhile": ", encoded in the first epoch",
+    "always": ", encoded in each step",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -80,13 +86,14 @@ def describe(plan: dict[str, Any]) -> list[str]:
     size, precision = files.human_size, plan["mixed_precision"]
     if plan["weight_precision"] == "bf16":
         precision += ", weights in bf16"
+    encoded = ENCODED.get(plan["encodes"], "")
     kept = f", {plan['held']} kept back (keep_back_pictures)" if plan["held"] else ""
     times = f"{plan['measurements']} times, about {plan['measuring']:.1%} of the time (measure_progress)"
     if not plan["measurements"]:
         times = "not at all"
     return [
         f"base       {plan['family']}, {plan['resolution']} pixels",
-        f"pictures   {plan['pictures']}, class pictures {plan['class_pictures']}{kept}",
+        f"pictures   {plan['pictures']}, class pictures {plan['class_pictures']}{kept}{encoded}",
         f"measured   {times}",
         f"steps      {plan['steps']} ({plan['epochs']:g} epochs), text encoder {plan['text_encoder_steps']}",
         f"device     {plan['device']}, {plan['optimizer']}, precision {precision}",

@@ -30,18 +30,20 @@ STEPPED = 0.47e9  # bytes for the largest kernel in float32, its gradient, its u
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
-def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool) -> int:
+def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool, meanwhile: bool = False) -> int:
     """Return the bytes of device memory that a resolved config's run needs at its peak, over all its stages: memory of
-    one stage is reused by the next. draws: whether class pictures are still to be drawn."""
+    one stage is reused by the next. draws: whether class pictures are still to be drawn; meanwhile: pictures are
+    encoded between steps, so that the VAE is in memory beside what trains."""
     part = METHODS[config.method].share(config, base)
     learning = part.learning * (weight_bytes(config) + state_bytes(config.optimizer, config.optimizer_args))
     held = part.frozen + learning + (4 * part.unet if config.use_ema else 0)
     vae = 4 * base.parameter_counts()["vae"]
-    held += (0 if config.cache_latents else vae) + _texts_that_stay(config, base, subjects)
+    is_before = config.cache_latents and not meanwhile
+    held += (0 if is_before else vae) + _texts_that_stay(config, base, subjects)
     peaks = [held + _step(config, base, part)]
     if vae:
         encoding = ENCODING * pixels_at_once(config.device, config.resolution**2)
-        peaks.append(vae + encoding if config.cache_latents else held + encoding)
+        peaks.append(vae + encoding if is_before else held + encoding)
     if config.validation_prompts or (config.validation_steps and not vae):
         peaks.append(held + _drawing(config, base))  # between steps there are no gradients
     if draws:

@@ -32,6 +32,7 @@ from .runtime.device import choose_device
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 SOUND: set[tuple] = set()  # bases that were fully checked: the deep check asks repeatedly
 LOOKING = 3.0  # seconds to look for NaN and infinite weights
+MEANWHILE = "meanwhile"  # of `Plan.encodes`
 MARGIN = 512 * 2**20  # bytes of disk that stay free
 
 
@@ -56,6 +57,7 @@ class Plan:
     mixed_precision: str
     weight_precision: str
     clip_grad_mode: str
+    encodes: str  # when pictures are encoded: "before" training, "meanwhile", or "always" in each step; "" if never
     memory: int
     memory_available: int  # all that the device has
     memory_free: int  # of that, what other programs leave free now
@@ -237,6 +239,16 @@ def length(config: ResolvedConfig, pictures: int) -> tuple[int, float]:
     return steps, steps * at_once / batches
 
 
+def when_encoded(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool, room: int) -> str:
+    """Return when pictures are encoded (`Plan.encodes`): each when a step first needs it, unless the VAE has no room
+    beside what trains. room: bytes of memory; draws: whether class pictures are still to be drawn."""
+    if not base.parameter_counts()["vae"]:
+        return ""
+    if not config.cache_latents:
+        return "always"
+    return MEANWHILE if estimate(config, base, subjects, draws=draws, meanwhile=True) <= room else "before"
+
+
 def make_plan(
     config: ResolvedConfig,
     base: Base,
@@ -248,10 +260,16 @@ def make_plan(
     free: int,
     missing: int,
     held: int = 0,
+    encodes: str | None = None,
 ) -> Plan:
     """Make the plan of a resolved config. free: bytes free on the disk of the runs folder; missing: how many of the
-    class pictures are still to be drawn; held: how many pictures are not trained on."""
+    class pictures are still to be drawn; held: how many pictures are not trained on; encodes: what an earlier plan of
+    the run says."""
     measures = measuring.planned(config, steps, pictures=pictures, held=held, classes=class_pictures)
+    device = torch.device(config.device)
+    total, unused = memory.total(device), memory.free(device)
+    if encodes is None:
+        encodes = when_encoded(config, base, subjects, missing > 0, min(total, unused))
     return Plan(
         family=base.family.title,
         unet_work=base.family.denoiser.work,
@@ -270,9 +288,10 @@ def make_plan(
         mixed_precision=config.mixed_precision,
         weight_precision=config.weight_precision,
         clip_grad_mode=config.clip_grad_mode,
-        memory=estimate(config, base, subjects, draws=missing > 0),
-        memory_available=memory.total(torch.device(config.device)),
-        memory_free=memory.free(torch.device(config.device)),
+        encodes=encodes,
+        memory=estimate(config, base, subjects, draws=missing > 0, meanwhile=encodes == MEANWHILE),
+        memory_available=total,
+        memory_free=unused,
         disk=disk_need(config, base, steps, epochs),
         disk_available=free,
     )

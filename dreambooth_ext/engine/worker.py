@@ -171,8 +171,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
             control.warn(warning)
         accelerator = make_accelerator(config)
         config, subjects = with_pictures(config, base, run, control, accelerator, is_old)
-        check_resources(config, subjects, base, run, control)
-        dataset = gather(config, subjects, base, run, control, accelerator)
+        first = check_resources(config, subjects, base, run, control)
+        dataset = gather(config, subjects, base, run, control, accelerator, first.encodes == plan.MEANWHILE)
         total = (
             total
             or run.state().get("total")
@@ -195,6 +195,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
             free=free_bytes(run),
             missing=0,
             held=len(dataset.held),
+            encodes=first.encodes,
         )
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         fixed = FixedLoss(config, dataset, run.path, total, resumed=bool(resumed and resumed.step))
@@ -239,9 +240,9 @@ def with_pictures(
     return config, Subjects.within(config, subjects.data_set)
 
 
-def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run: Run, control: Control) -> None:
-    """Raise BadInput if memory or disk is too small, before anything is loaded; warn if other programs use the
-    memory."""
+def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run: Run, control: Control) -> plan.Plan:
+    """Return the plan, before anything is loaded. Raise BadInput if memory or disk is too small; warn if other programs
+    use the memory."""
     entries = entries_of(config, subjects, run, control.warn)
     count = picture_entries.trained(entries)
     steps, epochs = plan.length(config, count)
@@ -253,6 +254,7 @@ def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run:
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):
         control.warn(problem)
+    return made
 
 
 def free_bytes(run: Run) -> int:
@@ -262,9 +264,16 @@ def free_bytes(run: Run) -> int:
 
 
 def gather(
-    config: ResolvedConfig, subjects: Subjects, base: Base, run: Run, control: Control, accelerator: Accelerator
+    config: ResolvedConfig,
+    subjects: Subjects,
+    base: Base,
+    run: Run,
+    control: Control,
+    accelerator: Accelerator,
+    meanwhile: bool,
 ) -> Dataset:
-    """Set up the run's data set: draw missing class pictures and cache latents. The VAE is released afterwards."""
+    """Set up the run's data set: draw missing class pictures and cache latents, after which the VAE is released.
+    meanwhile: only check the pictures, and cache their latents when steps first need them."""
     device = accelerator.device
     with accelerator.main_process_first():
         if isinstance(base, LatentBase):  # unconditional models have no class pictures
@@ -276,11 +285,11 @@ def gather(
         config = config.replace(cache_latents_to_disk=needs_disk(config, subjects, base, len(entries), cache, control))
     dataset = Dataset(config, subjects, entries, base.scaling_factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
-    stage = Message("stages.caching_latents") if dataset.cached else Message("stages.reading_pictures")
+    stage = Message("stages.caching_latents" if dataset.cached and not meanwhile else "stages.reading_pictures")
     shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
     with shared:
         shown, measured = partial(control.stage, stage), partial(control.stage, MEASURING)
-        dataset.encode(vae, device, shown, control.warn, measured)
+        dataset.encode(vae, device, shown, control.warn, measured, meanwhile)
     del vae
     memory.release()
     return dataset

@@ -49,6 +49,7 @@ class Dataset:
         assert not self.cached or not config.cache_latents_to_disk or cache_dir is not None
         self.pictures: list[Picture] = []
         self.held: list[Picture] = []  # never trained on
+        self.posteriors: latent_encoding.Posteriors | None = None  # where latents are cached
         self._variations = [concept.variation for concept in self.concepts]
 
     # --- before training
@@ -60,11 +61,14 @@ class Dataset:
         progress: Progress = lambda done, total: None,
         warn: Warn = lambda problem: None,
         measured: Progress = lambda done, total: None,
+        meanwhile: bool = False,
     ) -> None:
         """Read all pictures and encode them into the latent cache or, without one, only check that they can be decoded.
 
-        `vae` may be None if nothing is cached. All headers are read first, which `measured` shows. Broken pictures are
-        left out, and the first of them are named by `warn`. Raises UserError if none is left of a concept.
+        meanwhile: only check them too, and encode each when a step first needs it (`fill`): the first step comes
+        sooner, and the VAE stays in memory until the last is encoded. `vae` may be None if nothing is cached. All
+        headers are read first, which `measured` shows. Broken pictures are left out, and the first of them are named by
+        `warn`. Raises UserError if none is left of a concept.
         """
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
             warn(Problem("pictures.one_bucket", resolution=self.config.resolution))
@@ -79,11 +83,10 @@ class Dataset:
                 assert vae is not None
                 size = latent_encoding.memory_bytes(found, self._flips)
                 cache = DiskCache(self.cache_dir) if self.cache_dir is not None else MemoryCache(size)
-                arguments = (found, self._flips, cache, vae, torch.device(device), progress, left_out)
-                found, known_as = latent_encoding.encode(*arguments)
-                self.samples: Samples = LatentSamples(
-                    self.config, self._variations, cache, known_as, self.scaling_factor
-                )
+                made = latent_encoding.Posteriors(found, self._flips, cache, vae, torch.device(device))
+                found = (made.verify if meanwhile else made.encode)(found, progress, left_out)
+                self.samples: Samples = LatentSamples(self.config, self._variations, made, self.scaling_factor)
+                self.posteriors = made
             else:
                 found = picture_checks.verify(found, progress, left_out)
                 self.samples = PixelSamples(self.config, self._variations)
@@ -117,6 +120,28 @@ class Dataset:
         return every_caption(self.pictures, self.held, self._variations)
 
     # --- batches
+
+    def fill(self, step: int, micros: int, rank: int, world: int) -> tuple[int, int] | None:
+        """Encode what a step's batches lack before anything else takes memory or, where they lack nothing, some of what
+        later ones will: so everything is encoded after as many steps as there are pictures, at the latest.
+
+        Returns how many posteriors are there, and how many there will be; None if all were.
+        """
+        if self.posteriors is None or self.posteriors.is_complete:
+            return None
+        lacked = False
+        for turn in (turn for micro in range(micros) for turn in self.order.batch(step, micro, rank, world)):
+            picture = self.pictures[turn.picture]
+            flip, *_ = self.samples.drawn(picture, generator(self.config.seed, *turn.drawn_by))
+            lacked = self.posteriors.require(picture, flip) or lacked
+        if not lacked:
+            self.posteriors.require_one()
+        return self.posteriors.counts
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether pictures are still to be encoded, which is done between steps and not in threads."""
+        return self.posteriors is not None and not self.posteriors.is_complete
 
     @property
     def reads_files(self) -> bool:

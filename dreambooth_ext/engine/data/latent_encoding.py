@@ -1,8 +1,10 @@
-"""Encode pictures to VAE posteriors, once each and in batches as large as memory allows."""
+"""Encode pictures to VAE posteriors, once each, in batches as large as memory allows: all before training, or each when
+a step first needs it, so that training begins at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from ...core.data.concepts import Subjects
 from ...core.errors import Problem, UserError
 from ...core.system import files
 from ..runtime import memory
+from . import picture_checks
 from .images import to_model
 from .latent_cache import IN_MEMORY, DiskCache, MemoryCache, vae_fingerprint
 from .parallel import ahead, attempt, workers
@@ -25,6 +28,7 @@ Flips = Callable[[Picture], bool]  # whether a picture is also used mirrored
 # nothing beyond 4 pictures of 64 at once.
 PIXELS_AT_ONCE = {"cuda": 512 * 512, "cpu": 128 * 128}
 ENCODING = 2560
+DECODED = 2**28  # bytes of pixels that stay in memory until they are encoded; of 512 x 512, 340 pictures
 MEMORY_SHARE = 0.25  # of the machine's memory, for latents
 LATENT_BYTES = 2 * 4 * 4 / 64  # bytes per pixel: mean and logvar, 4 channels of float32 for 8 x 8 pixels
 
@@ -48,43 +52,153 @@ def memory_limit(total: int) -> int:
     return min(IN_MEMORY, int(total * MEMORY_SHARE))
 
 
-@torch.no_grad()
-def encode(
-    pictures: list[Picture],
-    flips: Flips,
-    cache: MemoryCache | DiskCache,
-    vae: torch.nn.Module,
-    device: torch.device,
-    progress: Progress,
-    warn: Warn,
-) -> tuple[list[Picture], str]:
-    """Fill the cache with every picture's posterior, and with mirrored ones if `flips` says so; existing entries stay.
+Job = tuple[Picture, bool]  # a picture, and whether it is mirrored
 
-    Returns the pictures that could be encoded, and the VAE's fingerprint. The VAE always runs in float32, since SDXL's
-    overflows in float16.
+
+class Posteriors:
+    """A run's posteriors, out of the cache: all of them are encoded by `encode`, or each when it is first asked for.
+
+    Pictures are encoded in the same groups whoever asks first, so that both ways and a resumed run get the same bits.
+    The VAE always runs in float32, since SDXL's overflows in float16; it is let go as soon as nothing is missing.
     """
-    fingerprint = vae_fingerprint(vae) if isinstance(cache, DiskCache) else ""
-    vae.to(device, torch.float32).requires_grad_(False).eval()
-    wanted = [(p, flip) for p in pictures for flip in ((False, True) if flips(p) else (False,))]
-    jobs = [(p, flip) for p, flip in wanted if p.key(flip, fingerprint) not in cache]
-    jobs.sort(key=lambda job: job[0].crop.target)  # groups by size; stable, so otherwise in the folder's order
-    total = len(wanted)
-    broken: set[Picture] = set()
-    done = total - len(jobs)
-    progress(done, total)
-    for batch, pixels in _pixel_batches(jobs, device, broken, warn):
-        found = moments(vae, to_model(pixels.to(device)))
-        finite = found.isfinite().flatten(1).all(1).tolist()
-        for (picture, flip), values, good in zip(batch, found.cpu(), finite, strict=True):
-            if good:
-                cache.put(picture.key(flip, fingerprint), values)
-            elif picture not in broken:
-                broken.add(picture)
-                warn(Problem("pictures.vae_fails", file=str(picture.entry.path)))
-        done += len(batch)
+
+    def __init__(
+        self,
+        pictures: list[Picture],
+        flips: Flips,
+        cache: MemoryCache | DiskCache,
+        vae: torch.nn.Module,
+        device: torch.device,
+    ):
+        self.cache, self.device = cache, device
+        self._fingerprint = vae_fingerprint(vae) if isinstance(cache, DiskCache) else ""
+        self._vae: torch.nn.Module | None = vae.to(device, torch.float32).requires_grad_(False).eval()
+        jobs = [(p, flip) for p in pictures for flip in ((False, True) if flips(p) else (False,))]
+        jobs.sort(key=lambda job: job[0].crop.target)  # groups by size; stable, so otherwise in the folder's order
+        self._jobs = jobs
+        self._missing = {self.key(*job): job for job in jobs if self.key(*job) not in cache}
+        self._groups: dict[Hashable, list[Job]] = {}  # by the key of each of its jobs; of pictures known to be good
+        self._decoded: dict[Picture, Tensor] = {}  # not mirrored, uint8
+        self._decoded_bytes = 0
+        self._let_go()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every posterior is in the cache."""
+        return not self._missing
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many posteriors are in the cache, and how many there are."""
+        return len(self._jobs) - len(self._missing), len(self._jobs)
+
+    def key(self, picture: Picture, flip: bool) -> Hashable:
+        return picture.key(flip, self._fingerprint)
+
+    def get(self, picture: Picture, flip: bool) -> Tensor:
+        """Return moments (2 * channels, h / 8, w / 8), float32. Raises UserError if the picture has to be encoded and
+        cannot be."""
+        self.require(picture, flip)
+        return self.cache.get(self.key(picture, flip))
+
+    # --- all before training
+
+    def encode(self, pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
+        """Encode all that is missing. Returns the pictures that could be encoded."""
+        jobs, total = list(self._missing.values()), len(self._jobs)
+        broken: set[Picture] = set()
+        done = total - len(jobs)
         progress(done, total)
-    progress(total, total)
-    return [p for p in pictures if p not in broken], fingerprint
+        for batch, pixels in _pixel_batches(jobs, self.device, broken, warn):
+            for picture in self._put(batch, pixels):
+                if picture not in broken:
+                    broken.add(picture)
+                    warn(Problem("pictures.vae_fails", file=str(picture.entry.path)))
+            done += len(batch)
+            progress(done, total)
+        progress(total, total)
+        self._missing.clear()  # what is left are broken pictures
+        self._let_go()
+        return [p for p in pictures if p not in broken]
+
+    # --- each in time
+
+    def verify(self, pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
+        """Decode the pictures that will have to be encoded. Returns all but those that cannot be decoded, which leave
+        the others' groups as `encode` would."""
+        lacking = {picture for picture, _ in self._missing.values()}
+        good = set(picture_checks.verify([p for p in pictures if p in lacking], progress, warn, self._keep))
+        self._missing = {key: job for key, job in self._missing.items() if job[0] in good}
+        self._jobs = [job for job in self._jobs if job[0] in good or job[0] not in lacking]
+        for _, same_size in itertools.groupby(self._jobs, key=lambda job: job[0].crop.target):
+            group = list(same_size)
+            width, height = group[0][0].crop.target
+            at_once = _at_once(self.device, width * height)
+            for part in (group[begin : begin + at_once] for begin in range(0, len(group), at_once)):
+                self._groups |= {self.key(*job): part for job in part if self.key(*job) in self._missing}
+        self._let_go()
+        return [p for p in pictures if p in good or p not in lacking]
+
+    def require(self, picture: Picture, flip: bool) -> bool:
+        """Encode the picture, with the others of its group, if it is not in the cache. Returns whether it was not."""
+        key = self.key(picture, flip)
+        if key not in self._missing:
+            return False
+        batch = self._groups[key]
+        pixels = torch.stack([self._pixels(*job) for job in batch])
+        if broken := self._put(batch, pixels):
+            file = str(broken[0].entry.path)
+            raise UserError("pictures.vae_fails_in_training", "instance_data_dir", file=file)
+        self._forget(batch)
+        self._let_go()
+        return True
+
+    def require_one(self) -> None:
+        """Encode the first group that is missing, if one is."""
+        for job in self._missing.values():
+            self.require(*job)
+            return
+
+    def _keep(self, picture: Picture, pixels: Tensor) -> None:
+        """Keep what was decoded, as far as there is room, so that it need not be decoded again."""
+        if self._decoded_bytes + pixels.numel() <= DECODED:
+            self._decoded[picture] = pixels
+            self._decoded_bytes += pixels.numel()
+
+    def _pixels(self, picture: Picture, flip: bool) -> Tensor:
+        known = self._decoded.get(picture)
+        if known is not None:
+            return known.flip(-1) if flip else known
+        if picture.digest and files.sha256_of(picture.entry.path) != picture.digest:
+            raise UserError("pictures.changed_in_training", "instance_data_dir", file=str(picture.entry.path))
+        return picture.pixels(None, flip)
+
+    def _forget(self, batch: list[Job]) -> None:
+        for job in batch:
+            self._missing.pop(self.key(*job), None)
+            self._groups.pop(self.key(*job), None)
+        for picture in {picture for picture, _ in batch}:
+            if not any(self.key(picture, flip) in self._missing for flip in (False, True)):
+                self._decoded.pop(picture, None)
+
+    @torch.no_grad()
+    def _put(self, batch: list[Job], pixels: Tensor) -> list[Picture]:
+        """Encode pixels, (b, 3, h, w) in uint8, and put them into the cache, unless they are there. Returns the
+        pictures that give numbers that are not finite."""
+        assert self._vae is not None, "it is here as long as something is missing"
+        found = moments(self._vae, to_model(pixels.to(self.device)))
+        finite = found.isfinite().flatten(1).all(1).tolist()
+        for job, values, good in zip(batch, found.cpu(), finite, strict=True):
+            if good and self.key(*job) in self._missing:
+                self.cache.put(self.key(*job), values)
+        return [picture for (picture, _), good in zip(batch, finite, strict=True) if not good]
+
+    def _let_go(self) -> None:
+        """Free the VAE if it is needed no more."""
+        if self.is_complete and self._vae is not None:
+            self._vae = None
+            self._decoded.clear()
+            memory.release()
 
 
 def moments(vae: torch.nn.Module, pixels_bchw: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import Tensor
+
 from ...core.config.parsing import some
 from ...core.data.entry import Entry
 from ...core.errors import Problem, UserError
@@ -122,8 +124,13 @@ def _digest(path: Path) -> str:
         raise UserError("pictures.unreadable", "instance_data_dir", file=str(path), error=reason_of(error)) from error
 
 
-def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
-    """Decode every picture once, for runs without cached latents. Returns those that can be decoded."""
+def verify(
+    pictures: list[Picture], progress: Progress, warn: Warn, keep: Callable[[Picture, Tensor], None] | None = None
+) -> list[Picture]:
+    """Decode every picture once, for latents that are not encoded before training. Returns those that can be decoded.
+
+    keep: receives the pixels of each.
+    """
     kept = []
     results = ahead(lambda p: attempt(p.pixels), pictures, window=2 * workers())
     for done, (picture, result) in enumerate(zip(pictures, results, strict=True), 1):
@@ -131,5 +138,7 @@ def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Pict
             warn(Problem("pictures.left_out", reason=result.problem.message))
         else:
             kept.append(picture)
+            if keep:
+                keep(picture, result)
         progress(done, len(pictures))
     return kept

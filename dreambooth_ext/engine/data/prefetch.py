@@ -16,7 +16,10 @@ WINDOW = 4  # batches read ahead; one of 4 pictures at 1024 pixels takes 50 MB
 
 
 class ReadAhead:
-    """Serves a dataset's batches up to step `total`, requested in training order from any starting point."""
+    """Serves a dataset's batches up to step `total`, requested in training order from any starting point.
+
+    While pictures are still being encoded, nothing is read ahead.
+    """
 
     def __init__(self, dataset: Dataset, micros: int, total: int):
         self.dataset, self.micros, self.total = dataset, micros, total
@@ -25,6 +28,8 @@ class ReadAhead:
 
     def batches(self, step: int, micro: int, rank: int, world: int) -> list[Batch]:
         """Return `Dataset.batches` of this place, and raise its errors."""
+        if self.dataset.is_filling:
+            return self.dataset.batches(step, micro, rank, world)
         place = step * self.micros + micro
         for number in range(place, min(place + 1 + WINDOW, self.total * self.micros)):
             key = divmod(number, self.micros)

@@ -18,7 +18,7 @@ from . import latent_encoding
 from .batch import Batch
 from .caption_variation import TorchDraw
 from .images import to_model
-from .latent_cache import DiskCache, MemoryCache
+from .latent_encoding import Posteriors
 from .masks import Masks
 from .picture import Picture
 
@@ -51,15 +51,19 @@ class Samples(ABC):
 
     def sample(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
         """Make a training sample of the picture. All random choices come from `draw`."""
-        flip_at, x, y, drop_at = torch.rand(4, generator=draw).tolist()
+        flip, x, y, drop_at = self.drawn(picture, draw)
         variation = self.variations[picture.entry.concept]
-        flip = variation.random_flip and flip_at < 0.5
         crop = picture.crop
         if not self.config.center_crop:
             crop = random_crop(crop.original, crop.target, x, y)
         tensor = self.tensor(picture, crop, flip, draw)
         caption = trained_text(picture.entry, variation, drop_at, TorchDraw(draw))
         return Sample(picture, tensor, caption, crop.time_ids(flip), weight, *self.masks.weights(picture, crop, flip))
+
+    def drawn(self, picture: Picture, draw: torch.Generator) -> tuple[bool, float, float, float]:
+        """Return whether a training sample is mirrored, the place of its crop, and what decides on its caption."""
+        flip_at, x, y, drop_at = torch.rand(4, generator=draw).tolist()
+        return self.variations[picture.entry.concept].random_flip and flip_at < 0.5, x, y, drop_at
 
     def held(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
         """Make a sample without random changes: not mirrored, centre-cropped, with the complete first caption."""
@@ -96,7 +100,7 @@ class PixelSamples(Samples):
 
 
 class LatentSamples(Samples):
-    """Samples of scaled latents from the cache. vae: the fingerprint under which the cache knows the VAE."""
+    """Samples of scaled latents."""
 
     is_latent = True
 
@@ -104,15 +108,14 @@ class LatentSamples(Samples):
         self,
         config: ResolvedConfig,
         variations: Sequence[Variation],
-        cache: DiskCache | MemoryCache,
-        vae: str,
+        posteriors: Posteriors,
         scaling_factor: float,
     ):
         super().__init__(config, variations)
-        self.cache, self.vae, self.scaling_factor = cache, vae, scaling_factor
+        self.posteriors, self.scaling_factor = posteriors, scaling_factor
 
     def tensor(self, picture: Picture, crop: Crop, flip: bool, draw: torch.Generator) -> Tensor:
-        moments = self.cache.get(picture.key(flip, self.vae))
+        moments = self.posteriors.get(picture, flip)
         noise = self._noise(picture, (moments.shape[0] // 2, *moments.shape[1:]), draw)
         return latent_encoding.sample(moments[None], noise[None])[0] * self.scaling_factor
 

@@ -132,6 +132,13 @@ class Control:
         """Report progress of long work at any time. Commands wait until it is over."""
         self.events.append("status", status=self.current, **beside("stage", stage), done=done, of=total)
 
+    def beside(self, stage: Message, done: int, total: int) -> None:
+        """Report progress of work that is done beside the steps, every few seconds, and its end."""
+        now = time.monotonic()
+        if done >= total or now - self._last_stage > STEP_LINES:
+            self._last_stage = now
+            self.progress(stage, done, total)
+
     def warn(self, problem: Problem) -> None:
         self.events.append("warning", **problem.as_event())
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
+from ...core.messages.message import Message
 from ...core.runs import events
 from ..data.batch import Batch
 from ..data.dataset import Dataset
@@ -144,6 +145,8 @@ class Loop:
         """
         state, rank, world = self.state, self.accelerator.process_index, self.accelerator.num_processes
         micros, losses = self.config.gradient_accumulation_steps, []
+        if there := self.dataset.fill(state.step, micros, rank, world):
+            self.control.beside(Message("stages.caching_latents"), *there)
         for micro in range(micros):
             batches = state.source.batches(state.step, micro, rank, world)
             if state.fused and state.fused.lacks_norm and limit_at(self.config, state.step):

@@ -17,6 +17,8 @@ from tests.training import Trainer, assert_same_run
 class Slow:
     """Batches that tell what was asked of them."""
 
+    is_filling = False
+
     def __init__(self):
         self.asked, self.lock = [], threading.Lock()
 

@@ -156,7 +156,8 @@ class PictureSettings:
     cache_latents: bool | None = setting(
         None,
         "Cache latents",
-        "Encode each picture once, before training: faster, and frees the VAE's memory. Default: on whenever possible.",
+        "Encode each picture once, at the latest in the first epoch: faster, and frees the VAE's memory. "
+        "Default: on whenever possible.",
         group="Pictures",
         **PROMPTED,
     )
