@@ -55,6 +55,11 @@ def free(device: torch.device) -> int:
     return psutil.virtual_memory().available + psutil.Process().memory_info().rss
 
 
+def spare() -> int:
+    """Return the bytes of the computer's memory that no program uses."""
+    return psutil.virtual_memory().available
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out: CUDA has an exception class for it, the CPU and others only a
     message."""

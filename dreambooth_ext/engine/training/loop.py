@@ -55,7 +55,8 @@ class Loop:
         """Train. Returns "done", or "stopped" if a command ended the run early."""
         state = self.state
         self.control.status("training", step=state.step, total=self.total)
-        if self._is_due() and self.config.save_intermediate_models and not self.saver.has_model(state.step):
+        due = self.saver.is_due(state.step, self.total)
+        if due and self.config.save_intermediate_models and not self.saver.has_model(state.step):
             self._save_model(final=False)  # the worker was killed after saving the state
         if state.step:
             known = self.control.events.read()
@@ -72,10 +73,7 @@ class Loop:
         return "done"
 
     def _look_at_base(self) -> None:
-        """Measure the base and draw its previews before the first step, to compare with.
-
-        Without a base there is nothing to draw but noise.
-        """
+        """Measure the base and draw its previews before the first step, to compare with; without a base, only noise."""
         if self.fixed.is_due(0):
             self._measure()
         if self.state.validation.is_due(0):
@@ -114,6 +112,7 @@ class Loop:
             with contextlib.suppress(Exception):  # if this fails as well, `error` is still the one to report
                 state = self.state
                 state.optimizer.zero_grad(set_to_none=True)
+                self._note_state(wait=True)
                 if state.savable and training_state.is_of_use(self.method.state_dict(), state.optimizer.optimizer):
                     self._save_state(limit=None)  # earlier states stay until training has resumed from this one
             raise
@@ -261,41 +260,43 @@ class Loop:
         """Measure, draw previews, validate and save as scheduled for this step. The last step's saves are left to the
         end of the run."""
         config, step = self.config, self.state.step
+        self._note_state()
         if self.fixed.is_due(step):  # first, since it may be the run's last step
             self._measure()
         if config.validation_steps and (step % config.validation_steps == 0 or step == self.total):
             self._sample()
         if self.state.validation.is_due(step):
             self._validate()
-        if self._is_due():
-            self._save_state()
+        if self.saver.is_due(step, self.total):
+            self._save_state(meanwhile=True)
             if config.save_intermediate_models:
                 self._save_model(final=False)
 
-    def _is_due(self) -> bool:
-        """Whether an intermediate save is scheduled for this step."""
-        config, step = self.config, self.state.step
-        if not config.checkpointing_start_step <= step < self.total or step == 0:
-            return False
-        if every := config.save_every_n_epochs:
-            now, before = (self.dataset.order.epoch_of(n, self.accelerator.num_processes) for n in (step, step - 1))
-            return now // every > before // every
-        return config.checkpointing_steps > 0 and step % config.checkpointing_steps == 0
-
-    def _save_state(self, **keeping: int | None) -> None:
-        """Write the training state, unless this step already has one. keeping: a `limit` of states other than the
-        run's."""
+    def _save_state(self, meanwhile: bool = False, **keeping: int | None) -> None:
+        """Write the training state, unless this step already has one. meanwhile: training goes on while it is written,
+        if memory has room for a copy. keeping: a `limit` of states other than the run's."""
         state = self.state
+        self._note_state(wait=True)  # one at a time
         if state.step == state.saved or not self.accelerator.is_main_process:
             return  # also at the start, when nothing has been learned yet
         batches = self.dataset.order.consumed(state.step, self.accelerator.num_processes)
-        trainer = {**state.trainer(), "batches": batches}
+        trainer, weights = {**state.trainer(), "batches": batches}, self.method.state_dict()
         keeping = {"limit": self.config.checkpoints_total_limit, **keeping}
+        folder = self.control.run.checkpoints
         with self._saving():
-            weights = self.method.state_dict()
-            saved = training_state.save(self.control.run.checkpoints, state.step, weights, trainer, **keeping)
+            state.writer.begin(folder, state.step, weights, trainer, meanwhile=meanwhile, **keeping)
         state.saved = state.step
-        self.control.events.append("checkpoint", step=state.step, path=str(saved.path))
+        self._note_state()
+
+    def _note_state(self, wait: bool = False) -> None:
+        """Record the training state that has been written since the last call. wait: for the one being written."""
+        try:
+            saved = self.state.writer.written(wait)
+        except OSError:
+            self.state.savable = False
+            raise
+        if saved:
+            self.control.events.append("checkpoint", step=saved.step, path=str(saved.path))
 
     def _save_model(self, final: bool, stops: bool = False) -> None:
         if not self.accelerator.is_main_process:

@@ -23,7 +23,7 @@ from ..optimization.optimizer_creation import load_state, make_optimizer
 from ..optimization.single_steps import SingleSteps
 from ..runtime.diffusers_models import EMAModel
 from .method import Method
-from .training_state import Checkpoint
+from .training_state import Checkpoint, StateWriter
 from .validation_loss import Validation
 
 
@@ -64,6 +64,7 @@ class LoopState:
     savable: bool = True  # False while a step is half done, or after saving it failed
     rates: dict[str, float] = field(default_factory=dict)  # learning rates of the last step, by parameter group
     pace: Pace = field(default_factory=Pace)
+    writer: StateWriter = field(default_factory=StateWriter)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -93,7 +94,8 @@ class LoopState:
             self.ema.restore(parameters)
 
     def close(self) -> None:
-        """Stop the threads that read ahead."""
+        """Stop the threads that read ahead, and wait for the one that writes."""
+        self.writer.close()
         if isinstance(self.source, ReadAhead):
             self.source.close()
 

@@ -56,6 +56,16 @@ class Saver:
         if self._writer:
             self._writer.close()
 
+    def is_due(self, step: int, total: int) -> bool:
+        """Whether an intermediate save is scheduled for this step of a run of `total` steps."""
+        config = self.config
+        if not config.checkpointing_start_step <= step < total or step == 0:
+            return False
+        if every := config.save_every_n_epochs:
+            now, before = (self.dataset.order.epoch_of(n, self.accelerator.num_processes) for n in (step, step - 1))
+            return now // every > before // every
+        return config.checkpointing_steps > 0 and step % config.checkpointing_steps == 0
+
     def has_model(self, step: int) -> bool:
         """Whether the intermediate model of this step has been written."""
         return any(event["step"] == step and not event["final"] for event in self.run.artifact_events())

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,18 @@ from ...core.messages.message import reason_of
 from ...core.system import files
 from ...core.version import __version__
 from ..models.architecture import part_title
+from ..runtime import memory
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.summed_file import Crc32, SummedFile, summed
 from ..tensors.tensor_file import open_tensors, write_tensors
 from ..tensors.torch_pickle import DAMAGED, read_pickle
 
+Weights = Mapping[str, Mapping[str, Tensor]]  # by component and name
+
 MANIFEST = "checkpoint.json"
 SET_ASIDE = "damaged.json"  # the manifest's name after a file failed its checksum
 TRAINER = "trainer.pt"  # optimizer, EMA and scaler states
+ROOM = 1.25  # times the state's size has to be free for a copy of it
 BLOCK = 8 * 2**20  # bytes read at once
 
 
@@ -81,21 +86,76 @@ class Checkpoint:
         files.replace(self.path / MANIFEST, self.path / SET_ASIDE)
 
 
-def save(
-    folder: Path, step: int, weights: Mapping[str, Mapping[str, Tensor]], trainer: dict[str, Any], limit: int | None
-) -> Checkpoint:
-    """Write the training state after `step` steps to `folder`/<step>, then delete all but the newest `limit` (None:
-    keep all).
+class StateWriter:
+    """Writes training states one after another; while training goes on, if it is asked to and memory has room for a
+    copy of the state."""
 
-    Raises UserError if a weight is not finite, because such a state must not replace a good one.
-    """
-    checkpoint = Checkpoint(folder / str(step))
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(1, "training state")
+        self._coming: Future[Checkpoint] | None = None
+
+    def begin(
+        self, folder: Path, step: int, weights: Weights, trainer: dict[str, Any], limit: int | None, meanwhile: bool
+    ) -> None:
+        """Begin to `save`. Raises at once what that raises unless it is done `meanwhile`."""
+        assert self._coming is None, "the last state has been waited for"
+        require_finite(weights)
+        meanwhile = meanwhile and ROOM * size_of((weights, trainer)) < memory.spare()
+        if meanwhile:
+            weights, trainer = copied((weights, trainer))
+            self._coming = self._threads.submit(save, folder, step, weights, trainer, limit)
+        else:
+            self._coming = Future()
+            self._coming.set_result(save(folder, step, weights, trainer, limit))
+
+    def written(self, wait: bool) -> Checkpoint | None:
+        """Return the state that has been written since the last call; with `wait`, also one that is being written.
+        Raises what writing it raised."""
+        if self._coming is None or not (wait or self._coming.done()):
+            return None
+        coming, self._coming = self._coming, None
+        return coming.result()
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+
+def copied(thing: Any, known: dict[int, tuple[Tensor, Tensor]] | None = None) -> Any:
+    """Return nested dicts, lists and tuples with copies of their tensors in the computer's memory. A tensor that
+    occurs several times is copied once."""
+    known = {} if known is None else known  # by id, with the tensor itself: else a later one may get its id
+    if isinstance(thing, Tensor):
+        if id(thing) not in known:
+            known[id(thing)] = thing, thing.detach().to("cpu", copy=True)
+        return known[id(thing)][1]
+    if isinstance(thing, Mapping):
+        return {key: copied(value, known) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return type(thing)(copied(value, known) for value in thing)
+    return thing
+
+
+def size_of(thing: Any) -> int:
+    """Return the bytes of all tensors in nested dicts, lists and tuples."""
+    if isinstance(thing, Tensor):
+        return thing.numel() * thing.dtype.itemsize
+    values = thing.values() if isinstance(thing, Mapping) else thing if isinstance(thing, list | tuple) else ()
+    return sum(map(size_of, values))
+
+
+def require_finite(weights: Weights) -> None:
+    """Raise UserError if a weight is not finite, because such a state must not replace a good one."""
     for component, tensors in weights.items():
         broken = next((name for name, tensor in tensors.items() if not is_finite(tensor)), None)
         if broken:
             known = {"part": part_title(component), "tensor": broken}
             raise UserError("training.weights_not_finite", "learning_rate", **known)
-    sums = {}
+
+
+def save(folder: Path, step: int, weights: Weights, trainer: dict[str, Any], limit: int | None) -> Checkpoint:
+    """Write the training state after `step` steps to `folder`/<step>, then delete all but the newest `limit` (None:
+    keep all)."""
+    checkpoint, sums = Checkpoint(folder / str(step)), {}
     with files.replacing(checkpoint.path, parents=False) as temporary:
         temporary.mkdir()
         for component, tensors in weights.items():
