@@ -12,7 +12,7 @@ from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.errors import Problem
 from ..core.facts.methods import CHECKPOINT_METHODS
-from ..core.facts.optimizer_facts import AUTO, SMALLEST, optimizer_facts
+from ..core.facts.optimizer_facts import AUTO, SMALLEST
 from ..core.runs.run_folder import Run
 from ..core.system import files
 from .memory_estimate import estimate
@@ -56,12 +56,11 @@ def _choices(asked: RunConfig, resolved: ResolvedConfig) -> list[dict[str, Any]]
     """What may be chosen to save memory, the cheapest first: gradients that are not kept cost nothing, random rounding
     a little time, and a factored optimizer state some of its exactness."""
     is_open = {name: getattr(asked, name) == AUTO for name in ("clip_grad_mode", "weight_precision", "optimizer")}
-    alone = optimizer_facts(resolved.optimizer).steps_alone
     found: list[dict[str, Any]] = []
     frees = is_possible(resolved.replace(clip_grad_mode=BEFORE)) and not is_possible(resolved)
     if is_open["clip_grad_mode"] and frees:
         found.append({"clip_grad_mode": BEFORE})
-    if is_open["weight_precision"] and alone and resolved.mixed_precision == "bf16":
+    if is_open["weight_precision"] and resolved.mixed_precision == "bf16":
         found.append({"weight_precision": "bf16"})
     if is_open["optimizer"]:
         found.append({"optimizer": SMALLEST})

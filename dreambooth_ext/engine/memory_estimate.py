@@ -35,7 +35,8 @@ def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool
     one stage is reused by the next. draws: whether class pictures are still to be drawn; meanwhile: pictures are
     encoded between steps, so that the VAE is in memory beside what trains."""
     part = METHODS[config.method].share(config, base)
-    learning = part.learning * (weight_bytes(config) + state_bytes(config.optimizer, config.optimizer_args))
+    weight = weight_bytes(config)
+    learning = part.learning * (weight + state_bytes(config.optimizer, config.optimizer_args, weight))
     held = part.frozen + learning + (4 * part.unet if config.use_ema else 0)
     vae = 4 * base.parameter_counts()["vae"]
     is_before = config.cache_latents and not meanwhile

@@ -15,7 +15,7 @@ from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
-from ..core.facts.optimizer_facts import AUTO, optimizer_facts, state_bytes
+from ..core.facts.optimizer_facts import AUTO, state_bytes
 from ..core.guide import completion
 from ..core.messages.message import Message
 from ..core.system import files
@@ -160,13 +160,9 @@ def _optimizer_problems(config: ResolvedConfig) -> list[Problem]:
 
 
 def _weight_problems(config: ResolvedConfig) -> list[Problem]:
-    """Return errors of weights in bfloat16, which are computed with and stepped in ways that not everything allows."""
-    if config.weight_precision != "bf16":
-        return []
-    if config.mixed_precision != "bf16":
+    """Return errors of weights in bfloat16, which are computed with as they are."""
+    if config.weight_precision == "bf16" and config.mixed_precision != "bf16":
         return [Problem("plan.bf16_weights_alone", "weight_precision", precision=config.mixed_precision)]
-    if not optimizer_facts(config.optimizer).steps_alone:
-        return [Problem("plan.bf16_weights_optimizer", "weight_precision", optimizer=config.optimizer)]
     return []
 
 
@@ -192,8 +188,8 @@ def disk_need(config: ResolvedConfig, base: Base, steps: int, epochs: float) -> 
     models."""
     part = METHODS[config.method].share(config, base)
     weight = weight_bytes(config)
-    learning = part.learning * (weight + state_bytes(config.optimizer, config.optimizer_args))
-    state = learning + (4 * part.unet if config.use_ema else 0)
+    learning = part.learning * (weight + state_bytes(config.optimizer, config.optimizer_args, weight))
+    state = int(learning) + (4 * part.unet if config.use_ema else 0)
     saves = completion.saves_on_the_way(config, steps, epochs)
     states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
     models = (saves if config.save_intermediate_models else 0) + 1

@@ -173,7 +173,7 @@ WARNINGS = {
 
 def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bool) -> list[Message]:
     """What can still reduce this run's memory, most effective first."""
-    remedies, optimizer = [], optimizer_facts(config.optimizer)
+    remedies = []
     if not checkpointing:
         remedies.append(Message("plan.checkpointing_on"))
     if config.train_batch_size > 1:
@@ -186,7 +186,7 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bo
     if _could_free_gradients(config):
         alone = config.gradient_accumulation_steps == 1
         remedies.append(Message("plan.clip_before") if alone else Message("plan.clip_before_without_accumulation"))
-    if config.weight_precision != "bf16" and config.mixed_precision == "bf16" and optimizer.steps_alone:
+    if config.weight_precision != "bf16" and config.mixed_precision == "bf16":
         remedies += [Message("plan.bf16_weights")] if config.method in CHECKPOINT_METHODS else []
     if config.use_ema:
         remedies.append(Message("plan.ema_off"))

@@ -88,6 +88,8 @@ def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
     problems += _option_problems(config, total)
     if optimizer_facts(config.optimizer).finds_rate:
         problems += _factor_problems(config, rates)
+    if optimizer_facts(config.optimizer).averages:
+        problems += _falling_problems(config, rates)
     trained = rates if config.text_encoder_steps != 0 else {k: v for k, v in rates.items() if k == "learning_rate"}
     if "learning_rate" in trained and not any(rate for pairs in trained.values() for rate, _ in pairs):
         problems.append(Problem("rates.zero", "learning_rate"))
@@ -138,6 +140,18 @@ def _factor_problems(config: RunConfig, rates: dict[str, list[tuple[float, int |
     if any(pairs != used[0] for pairs in used):
         problems.append(Problem("rates.one_for_all", "text_encoder_lr", optimizer=optimizer))
     return problems
+
+
+def _falling_problems(config: RunConfig, rates: dict[str, list[tuple[float, int | None]]]) -> list[Problem]:
+    """Averages take the place of a rate that changes: an optimizer that makes them needs a constant one."""
+    optimizer = optimizer_facts(config.optimizer).class_name
+    problems = []
+    if config.lr_scheduler != "constant":
+        problems.append(
+            Problem("rates.averages_scheduler", "lr_scheduler", optimizer=optimizer, scheduler=config.lr_scheduler)
+        )
+    changing = [name for name, pairs in rates.items() if is_schedule(pairs)]
+    return problems + [Problem("rates.averages_schedule", name, optimizer=optimizer) for name in changing]
 
 
 def _rate(text: str, pair: str) -> float:

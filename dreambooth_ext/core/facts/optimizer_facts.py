@@ -35,10 +35,14 @@ class OptimizerFacts:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # arguments, unless the user says otherwise
     # Arguments that would do nothing here, or break training: rates have their own settings, gradients go downhill.
     closed: frozenset[str] = frozenset()
-    state_bytes: int = 8  # for each number that it trains
+    state_bytes: float = 8  # for each number that it trains
+    copies: int = 0  # of the weights, in their own precision, that it keeps beside
     momentum_bytes: int = 0  # more, where it is given a momentum
     finds_rate: bool = False  # by itself: its learning rate is a factor near 1, the same for all that learns
     steps_alone: bool = True  # with each parameter by itself, and so within the backward pass, too
+    averages: bool = (
+        False  # what is learned are averages: not the weights that it trains with, and in place of rates that fall
+    )
     usual_rate: float = 1.0  # times AdamW's
     small_form_of: str = ""  # the optimizer that takes the same steps with a larger state
     is_factored: bool = False  # its state is rows and columns of matrices
@@ -53,6 +57,11 @@ _EIGHT_BIT = frozenset({"amsgrad", "optim_bits", "args", "is_paged"})
 _PRODIGY = (
     *("betas", "beta3", "eps", "decouple", "use_bias_correction", "safeguard_warmup"),
     *("d0", "d_coef", "growth_rate", "slice_p"),
+)
+_PRODIGY_SCHEDULE_FREE = (
+    *("betas", "beta3", "eps", "weight_decay_by_lr", "d0", "d_coef", "d_limiter", "prodigy_steps", "schedulefree_c"),
+    *("split_groups", "split_groups_mean", "factored", "factored_fp32", "use_bias_correction", "use_stableadamw"),
+    *("use_speed", "use_cautious", "use_grams", "use_adopt", "use_orthograd", "use_focus"),
 )
 
 OPTIMIZERS: dict[str, OptimizerFacts] = {
@@ -105,6 +114,15 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
         is_factored=True,
         elsewhere=Elsewhere(("adafactor",), rate_switches={"relative_step": True, "warmup_init": False}),
     ),
+    "came": OptimizerFacts(
+        "came-pytorch",
+        "came_pytorch",
+        "CAME",
+        state_bytes=4,  # momentum, and for each row and column of a matrix two numbers
+        usual_rate=0.5,  # its authors take AdamW's down to a third of it
+        is_factored=True,
+        elsewhere=Elsewhere(("came",), same_steps=("came8bit", "cameeightbit")),
+    ),
     "prodigy": OptimizerFacts(
         "prodigyopt",
         "prodigyopt",
@@ -119,6 +137,20 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
             ("prodigy",),
             same_idea=("dadapt", "prodigy"),
             arguments=_PRODIGY,
+        ),
+    ),
+    "prodigy_schedulefree": OptimizerFacts(
+        "prodigy-plus-schedule-free",
+        "prodigyplus",
+        "ProdigyPlusScheduleFree",
+        # Without averages it is another optimizer; when it steps and what it rounds is for the training loop to say.
+        closed=frozenset({"use_schedulefree", "fused_back_pass", "stochastic_rounding"}),
+        state_bytes=0.4,  # of every 11th number two more in bfloat16; the second moment is rows and columns
+        copies=1,
+        finds_rate=True,  # from all gradients, but for the next step
+        averages=True,
+        elsewhere=Elsewhere(
+            ("prodigyplusschedulefree", "prodigyplus", "prodigyschedulefree"), arguments=_PRODIGY_SCHEDULE_FREE
         ),
     ),
     "sgd": OptimizerFacts(
@@ -141,10 +173,10 @@ def optimizer_facts(name: str) -> OptimizerFacts:
     return OPTIMIZERS[_row(name)]
 
 
-def state_bytes(name: str, arguments: Mapping[str, Any]) -> int:
-    """Bytes of state that an optimizer with these arguments keeps for each trained number."""
+def state_bytes(name: str, arguments: Mapping[str, Any], weight: int = 4) -> float:
+    """Bytes of state that an optimizer with these arguments keeps for each trained number. weight: bytes of that."""
     facts = optimizer_facts(name)
-    return facts.state_bytes + (facts.momentum_bytes if arguments.get("momentum") else 0)
+    return facts.state_bytes + facts.copies * weight + (facts.momentum_bytes if arguments.get("momentum") else 0)
 
 
 def names_with(fact: str) -> list[str]:

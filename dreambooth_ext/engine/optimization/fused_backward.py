@@ -5,7 +5,8 @@ encoder, of the 9.8 GB that it takes with 8-bit AdamW and gradient checkpointing
 
 The updates are exactly the same, since these optimizers treat each parameter separately. It is impossible where all
 gradients are needed at once: clipping by this step's global norm, fp16's loss scale, averaging over processes, the
-common learning rate of Prodigy.
+common learning rate of Prodigy. (prodigyplus sums up what its rate follows from parameter by parameter, for the next
+step; only the order of that sum differs.)
 
 Clipping by the norm of the step before needs no gradients at once. The norm changes little from step to step, and a
 sudden large one is caught a step late; a second backward pass per step, which would be exact, would take half as long
@@ -77,6 +78,7 @@ class FusedBackward:
         self.has_stepped = False
         with self._hooked():
             yield
+        self.steps.finish()
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 Adafactor (Shazeer and Stern 2018, arXiv:1804.04235) factors the last two dimensions. Of a kernel (out, in, 3, 3) those
 are 3 x 3, whose rows and columns are two thirds of all numbers; of (out, in * 9) they are next to nothing: 2 bytes for
-each weight of SD 1.5 become 0.03.
+each weight of SD 1.5 become 0.03. CAME (Luo et al. 2023, arXiv:2307.02047) factors two such numbers.
 """
 
 from __future__ import annotations

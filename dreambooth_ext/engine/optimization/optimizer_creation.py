@@ -135,6 +135,7 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     if not getattr(optimizer, "is_paged", False):
         with loaded_as_float32(optimizer):
             optimizer.load_state_dict(state)
+        _keep_types(optimizer, state)
         return
     optimizer.load_state_dict(state, move_to_device=False)
     for parameter, values in optimizer.state.items():
@@ -143,6 +144,17 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
                 values[name] = optimizer.get_state_buffer(parameter, dtype=value.dtype).copy_(value)
             elif isinstance(value, torch.Tensor):
                 values[name] = value.to(parameter.device)
+
+
+def _keep_types(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give numbers that were not kept in the parameters' precision their own one back: torch converts them."""
+    places = [place for group in state["param_groups"] for place in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, parameter in zip(places, parameters, strict=True):
+        loaded = optimizer.state.get(parameter, {})
+        for name, saved in state["state"].get(place, {}).items():
+            if isinstance(saved, torch.Tensor) and loaded[name].dtype != saved.dtype:
+                loaded[name] = saved.to(loaded[name].device)
 
 
 def forget(optimizer: torch.optim.Optimizer, names: list[str]) -> None:

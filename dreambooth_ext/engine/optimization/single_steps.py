@@ -4,12 +4,17 @@ bfloat16 keeps 8 bits of a number: most updates at usual learning rates are smal
 one, and would be lost if rounded to the nearest. So each parameter in turn is made float32, stepped, and rounded up or
 down at random, with the probability that makes the mean right (Gupta et al. 2015, arXiv:1502.02551, section 3). The
 optimizer's own numbers stay in float32, or in what it keeps them in.
+
+Two kinds of optimizers are stepped otherwise. One whose step needs all gradients first (Prodigy) gets them all, but
+each parameter is float32 only while the step's loops are at it. One that has a step for single parameters, with random
+rounding (prodigyplus), takes it; its rounding draws from PyTorch's common generator.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,40 +29,101 @@ def steps_singly(config: ResolvedConfig) -> bool:
 
 
 class SingleSteps:
-    """Steps `optimizer`, whose groups need a "name", one parameter at a time. Only right for optimizers that treat each
-    parameter separately (`OptimizerFacts.steps_alone`)."""
+    """Steps `optimizer`, whose groups need a "name", one parameter at a time. alone: whether it treats each parameter
+    separately (`OptimizerFacts.steps_alone`); else only `step_all` is right."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, seed: int):
-        self.optimizer, self.seed = optimizer, seed
+    def __init__(self, optimizer: torch.optim.Optimizer, seed: int, alone: bool = True):
+        self.optimizer, self.seed, self.alone = optimizer, seed, alone
         self.now = 0  # steps taken before this one: random numbers depend on it, so that a resumed run is the same
         self._places = {  # by id: held here, parameters that stop learning could not leave memory
             id(parameter): (group["name"], index)
             for group in optimizer.param_groups
             for index, parameter in enumerate(group["params"])
         }
+        self._own_step: Callable[[nn.Parameter, dict[str, Any]], None] | None = getattr(optimizer, "step_param", None)
+        self._stepped: set[int] = set()  # by id, where the optimizer counts its parameters
 
     def step_all(self) -> None:
         """Step every parameter that has a gradient."""
+        if not self.alone:
+            self._step_together()
+            return
         for parameter in [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]:
             self.step(parameter)
+        self.finish()
 
     def step(self, parameter: nn.Parameter) -> None:
-        """Step this parameter, whose gradient is complete, and free the gradient."""
+        """Step this parameter, whose gradient is complete, and free the gradient. After the last one comes `finish`."""
         groups, (name, index) = self.optimizer.param_groups, self._places[id(parameter)]
         group = next(group for group in groups if group["name"] == name)
+        if self._own_step:
+            self._stepped.add(id(parameter))
+            if parameter.dtype == torch.bfloat16:
+                torch.manual_seed(self._draws(name, index))
+            self._own_step(parameter, group)
+        else:
+            self._step_alone(parameter, group, self._draws(name, index))
+        parameter.grad = None
+
+    def finish(self) -> None:
+        """End a step: an optimizer that counts its parameters waits for those without a gradient, too."""
+        if not self._own_step or not self._stepped:
+            return
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if id(parameter) not in self._stepped:
+                    self._own_step(parameter, group)
+        self._stepped.clear()
+
+    def _draws(self, name: str, index: int) -> int:
+        """Return the seed of a parameter's rounding."""
+        return derive(self.seed, "rounding", self.now, name, index)
+
+    def _step_alone(self, parameter: nn.Parameter, group: dict[str, Any], seed: int) -> None:
+        groups = self.optimizer.param_groups
         self.optimizer.param_groups = [{**group, "params": [parameter]}]
         try:
-            if parameter.dtype == torch.bfloat16:
-                self._step_rounded(parameter, derive(self.seed, "rounding", self.now, name, index))
-            else:
+            for _ in rounding([parameter], [seed]):
                 self.optimizer.step()
         finally:
             self.optimizer.param_groups = groups
-        parameter.grad = None
 
-    def _step_rounded(self, parameter: nn.Parameter, seed: int) -> None:
-        with float32(parameter):
+    def _step_together(self) -> None:
+        """Take one step of all parameters, each of which is float32 only while the optimizer's loops are at it."""
+        groups = self.optimizer.param_groups
+        held = [group["params"] for group in groups]
+        for group, parameters in zip(groups, held, strict=True):
+            group["params"] = Rounding(parameters, [self._draws(group["name"], n) for n in range(len(parameters))])
+        try:
             self.optimizer.step()
+        finally:
+            for group, parameters in zip(groups, held, strict=True):
+                group["params"] = parameters
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+class Rounding:
+    """Parameters that a step can walk through more than once, as `rounding` does."""
+
+    def __init__(self, parameters: list[nn.Parameter], seeds: list[int]):
+        self.parameters, self.seeds = parameters, seeds
+
+    def __iter__(self) -> Iterator[nn.Parameter]:
+        return rounding(self.parameters, self.seeds, again=True)
+
+
+def rounding(parameters: list[nn.Parameter], seeds: list[int], again: bool = False) -> Iterator[nn.Parameter]:
+    """Yield each parameter; one in bfloat16 is float32 until the next is asked for, then rounded at random. again: what
+    changed in its gradient is needed once more."""
+    for parameter, seed in zip(parameters, seeds, strict=True):
+        if parameter.dtype != torch.bfloat16 or parameter.grad is None:
+            yield parameter
+            continue
+        gradient = parameter.grad
+        with float32(parameter):
+            yield parameter
+            if again and parameter.grad is not None:
+                gradient.copy_(parameter.grad)
             stepped = rounded(parameter.detach(), torch.Generator(parameter.device).manual_seed(seed))
         parameter.data.copy_(stepped)
 
@@ -74,6 +140,7 @@ def float32(parameter: nn.Parameter) -> Iterator[None]:
     finally:
         parameter.grad = None  # its type has to be the parameter's
         parameter.data = data
+        parameter.grad = gradient
 
 
 def rounded(values: Tensor, generator: torch.Generator) -> Tensor:

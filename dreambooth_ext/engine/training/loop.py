@@ -118,12 +118,14 @@ class Loop:
             raise
 
     def _enter(self) -> None:
-        """Drop what stops learning at this step. A command to stop that arrives meanwhile is handled before the next
-        step."""
-        with contextlib.suppress(Stopped):
-            self.method.enter(self.state.step)
-        learning = {group["name"] for group in self.method.parameter_groups()}
-        self._leave([group["name"] for group in self.state.optimizer.param_groups if group["name"] not in learning])
+        """Drop what stops learning at this step. A command to stop that arrives meanwhile waits for the next step."""
+        state, config = self.state, self.config
+        ends = state.step in (config.text_encoder_steps, config.embedding_steps)  # then averages stay in what is left
+        with state.averaged_by_optimizer() if ends else contextlib.nullcontext():
+            with contextlib.suppress(Stopped):
+                self.method.enter(state.step)
+            learning = {group["name"] for group in self.method.parameter_groups()}
+            self._leave([group["name"] for group in state.optimizer.param_groups if group["name"] not in learning])
 
     def _leave(self, names: list[str]) -> None:
         """Remove parameter groups that have stopped learning, together with their optimizer state."""

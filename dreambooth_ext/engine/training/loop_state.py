@@ -14,12 +14,14 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from ...core.config.stages import ResolvedConfig
+from ...core.facts.optimizer_facts import optimizer_facts
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
 from ..optimization.fused_backward import BEFORE, FusedBackward, is_possible
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
 from ..optimization.optimizer_creation import load_state, make_optimizer
+from ..optimization.schedule_free import averages
 from ..optimization.single_steps import SingleSteps
 from ..runtime.diffusers_models import EMAModel
 from .method import Method
@@ -55,6 +57,7 @@ class LoopState:
     single: SingleSteps  # the optimizer, parameter by parameter
     fused: FusedBackward | None  # None: the optimizer steps after the backward pass, as usual
     ema: EMAModel | None  # moving average of the method's `averaged()`
+    averages: bool  # what the optimizer learns are averages of its own
     scaler: torch.amp.GradScaler | None  # fp16's
     loss_scale: LossScale
     source: Dataset | ReadAhead
@@ -82,9 +85,10 @@ class LoopState:
 
     @contextlib.contextmanager
     def averaged(self, parameters: list[nn.Parameter]) -> Iterator[None]:
-        """Replace the weights by their moving average, if there is one, inside the `with` block."""
+        """Replace the weights by their average, if there is one, inside the `with` block."""
         if not self.ema:
-            yield
+            with self.averaged_by_optimizer():
+                yield
             return
         self.ema.store(parameters)
         try:
@@ -92,6 +96,10 @@ class LoopState:
             yield
         finally:
             self.ema.restore(parameters)
+
+    def averaged_by_optimizer(self) -> contextlib.AbstractContextManager[None]:
+        """The same, for averages that the optimizer makes by itself."""
+        return averages(self.optimizer.optimizer) if self.averages else contextlib.nullcontext()
 
     def close(self) -> None:
         """Stop the threads that read ahead, and wait for the one that writes."""
@@ -112,7 +120,8 @@ def begin(
     run."""
     groups = method.parameter_groups()
     optimizer = accelerator.prepare(make_optimizer(config, groups))
-    single = SingleSteps(optimizer.optimizer, config.seed)
+    facts = optimizer_facts(config.optimizer)
+    single = SingleSteps(optimizer.optimizer, config.seed, facts.steps_alone)
     clips = config.clip_grad_mode == BEFORE
     fused = FusedBackward(single, clips) if is_possible(config, accelerator.num_processes) else None
     ema = None
@@ -139,6 +148,7 @@ def begin(
         single=single,
         fused=fused,
         ema=ema,
+        averages=facts.averages,
         scaler=scaler,
         loss_scale=LossScale(scaler),  # it notes the scale that the training state had
         source=ahead or dataset,

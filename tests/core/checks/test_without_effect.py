@@ -93,6 +93,10 @@ EXAMPLES = {
         {"clip_grad_mode": "previous_norm", "gradient_accumulation_steps": 2},
         {"gradient_accumulation_steps": 1},
     ),
+    ("use_ema", "effect.own_average"): (
+        {"use_ema": True, "optimizer": "prodigy_schedulefree", "learning_rate": 1.0, "text_encoder_lr": 1.0},
+        {"optimizer": "prodigy"},
+    ),
     ("use_ema", "effect.no_decay"): ({"use_ema": True, "ema_decay": 0}, {"ema_decay": 0.5}),
     ("ema_decay", "effect.no_average"): ({"ema_decay": 0.5}, {"use_ema": True}),
     ("ema_inv_gamma", "effect.no_average"): ({**GRIDS, "ema_inv_gamma": 2}, {"use_ema": True}),

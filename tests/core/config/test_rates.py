@@ -76,6 +76,7 @@ def test_the_defaults_and_usual_rates_are_fine():
     assert fields(learning_rate=1.0, text_encoder_lr=1e-6, text_encoder_steps=0, optimizer="prodigy") == []
 
 
+FREE = "prodigy_schedulefree"
 PROBLEMS = [
     ({"learning_rate": "2e-6:x"}, None, ["learning_rate"]),
     ({"text_encoder_lr": "2e-6:x", "text_encoder_2_lr": "1,2"}, None, ["text_encoder_lr", "text_encoder_2_lr"]),
@@ -88,6 +89,8 @@ PROBLEMS = [
     ({"lr_power": 2.0, "lr_scheduler": "cosine"}, None, ["lr_power"]),
     ({"learning_rate": 2e-6, "optimizer": "prodigy"}, None, ["learning_rate"]),
     ({"learning_rate": 1.0, "text_encoder_lr": 0.5, "optimizer": "prodigy"}, None, ["text_encoder_lr"]),
+    ({"learning_rate": 1.0, "optimizer": FREE, "lr_scheduler": "cosine"}, None, ["lr_scheduler"]),
+    ({"learning_rate": "1:5, 0.5", "text_encoder_steps": 0, "optimizer": FREE}, None, ["learning_rate"]),
     ({"learning_rate": 0.0, "text_encoder_lr": 0.0}, None, ["learning_rate"]),
     ({"learning_rate": 0.0, "text_encoder_lr": 1e-6, "text_encoder_steps": 0}, None, ["learning_rate"]),
 ]

@@ -76,6 +76,12 @@ def test_the_bytes_of_a_row_are_those_that_the_optimizer_keeps(name):
     assert kept / weight.numel() == pytest.approx(state_bytes(name, {}), abs=0.7)  # Adafactor's depend on the shape
 
 
+def test_copies_of_the_weights_have_their_precision():
+    assert state_bytes("prodigy_schedulefree", {}) == pytest.approx(4.4)
+    assert state_bytes("prodigy_schedulefree", {}, weight=2) == pytest.approx(2.4)
+    assert state_bytes("adamw", {}, weight=2) == 8
+
+
 def test_a_momentum_takes_memory_only_where_a_row_says_so():
     assert state_bytes("sgd", {"momentum": 0.9}) == 4 and state_bytes("sgd", {}) == 0
     assert state_bytes("lion", {"momentum": 0.9}) == state_bytes("lion", {})
@@ -141,7 +147,7 @@ def test_an_imaginary_optimizer_takes_a_row_and_nothing_else():
     found = json.loads(done.stdout)
     assert found["problems"] == [] and found["guide"] == 1.0
     assert found["far from 1"] == ["learning_rate", "text_encoder_lr"] and found["strange"] == []
-    assert "find the learning rate themselves (prodigy, newest)" in found["named"]
+    assert "find the learning rate themselves (prodigy, prodigy_schedulefree, newest)" in found["named"]
     assert found["fused"] == [False, True] and found["bytes"] == 9 and found["made"] == "NAdam"
     assert found["imported"]["optimizer"] == "newest" and found["imported"]["learning_rate"] == 1.0
     assert found["imported"]["optimizer_args"] == {"betas": [0.9, 0.99]}

@@ -39,7 +39,7 @@ def assert_same(trainer: Trainer, monkeypatch, **settings) -> None:
     assert training.difference(training.artifact(one), training.artifact(other)) == ""
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "lion", "adafactor", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "lion", "adafactor", "came", "sgd"])
 def test_the_steps_are_the_same(trainer, monkeypatch, optimizer):
     if reason := missing_optimizer(optimizer, torch.device("cpu")):
         pytest.skip(reason)

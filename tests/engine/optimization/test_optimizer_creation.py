@@ -163,7 +163,7 @@ def test_pages_of_a_group_that_leaves_are_sent_away_and_let_go(pages):
     step(optimizer, stays)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "prodigy"])
+@pytest.mark.parametrize("name", [name for name in NAMES if not OPTIMIZERS[name].finds_rate])
 def test_each_group_has_its_own_rate(name):
     """Two equal parameters, one rate ten times the other, and a third at rate 0."""
     fast, slow, still = problem(), problem(), problem()
@@ -231,6 +231,8 @@ ARGUMENTS = [
     ("adafactor", {"scale_parameter": True}, "scale_parameter", True),
     ("prodigy", {"d_coef": 2}, "d_coef", 2),
     ("prodigy", {"safeguard_warmup": False}, "safeguard_warmup", False),
+    ("came", {"betas": [0.9, 0.99, 0.999]}, "betas", (0.9, 0.99, 0.999)),
+    ("prodigy_schedulefree", {"split_groups_mean": True}, "split_groups_mean", True),
     ("sgd", {"momentum": 0.9}, "momentum", 0.9),
 ]
 
@@ -261,6 +263,9 @@ REFUSED = [
     ("adafactor", {"relative_step": True}),
     ("lion", {"betas": [0.9, 1.5]}),
     ("prodigy", {"d0": 0}),
+    ("prodigy_schedulefree", {"use_schedulefree": False}),
+    ("prodigy_schedulefree", {"fused_back_pass": True}),
+    ("came", {"betas": [0.9, 0.99]}),
     ("sgd", {"nesterov": True}),
 ]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
@@ -85,11 +86,11 @@ def test_latents_cached_on_disk(trainer):
     check(trainer, (2,), cache_latents_to_disk=True)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw8bit", "paged_adamw8bit", "lion", "adafactor", "prodigy", "sgd"])
+@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "adamw"])
 def test_every_optimizer(trainer, optimizer):
     if reason := missing_optimizer(optimizer, torch.device("cpu")):
         pytest.skip(reason)
-    rate = 1.0 if optimizer == "prodigy" else 1e-3
+    rate = 1.0 if OPTIMIZERS[optimizer].finds_rate else 1e-3
     arguments = {"momentum": 0.9} if optimizer == "sgd" else {}
     settings = {"optimizer": optimizer, "learning_rate": rate, "text_encoder_steps": 3, "optimizer_args": arguments}
     check(trainer, (2,), **settings)

@@ -576,9 +576,7 @@ def test_what_changes_a_db_config_is_told():
 # --- a rate goes with its optimizer
 
 
-@pytest.mark.parametrize(
-    "name", ["DAdaptAdam", "DAdaptLion", "DAdaptSGD", "DAdaptation", "prodigyplus.ProdigyPlusScheduleFree"]
-)
+@pytest.mark.parametrize("name", ["DAdaptAdam", "DAdaptLion", "DAdaptSGD", "DAdaptation", "ProdigyPlus8bit"])
 def test_optimizers_that_find_the_rate_become_prodigy(name):
     found = read.read(json.dumps({
         "LoRA_type": "Standard", "network_dim": 16, "max_train_steps": 9, "optimizer": name, "learning_rate": 0.5,
@@ -591,9 +589,23 @@ def test_optimizers_that_find_the_rate_become_prodigy(name):
     assert told(found)["optimizer_args: momentum"] == "0.9"
 
 
-@pytest.mark.parametrize(
-    "name", ["AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree", "pytorch_optimizer.CAME"]
-)
+@pytest.mark.parametrize("name", ["prodigyplus.ProdigyPlusScheduleFree", "PRODIGY_PLUS_SCHEDULE_FREE"])
+def test_prodigy_with_averages_comes_with_what_it_has_here(name):
+    arguments = "use_schedulefree=True fused_back_pass=True d_coef=2 weight_decay=0.2"
+    found = read.read(form(optimizer=name, optimizer_args=arguments, learning_rate=1, learning_rate_te=0.5))
+    given = settings_of(found)
+    assert (given["optimizer"], given["learning_rate"], given["text_encoder_lr"]) == ("prodigy_schedulefree", 1.0, 1.0)
+    assert given["optimizer_args"] == {"d_coef": 2} and given["weight_decay"] == 0.2
+    assert {"optimizer_args: use_schedulefree", "optimizer_args: fused_back_pass"} <= set(told(found))
+
+
+@pytest.mark.parametrize("name", ["pytorch_optimizer.CAME", "came_pytorch.CAME", "CAME_8BIT"])
+def test_came_keeps_its_rate(name):
+    given = settings_of(read.read(form(optimizer=name, optimizer_args="", learning_rate=3e-6)))
+    assert (given["optimizer"], given["learning_rate"]) == ("came", 3e-6)
+
+
+@pytest.mark.parametrize("name", ["AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree"])
 def test_what_is_not_there_takes_its_rate_along(name):
     found = read.read(
         form(optimizer=name, optimizer_args="", learning_rate=1.0, learning_rate_te=0.5, max_train_steps=9)
