@@ -1,7 +1,9 @@
 """Lettering that was put over a picture: captions, dates, names of sites. Text in the motif (a sign, a shirt) is none.
 
-No reader of text: it looks for rows of small marks of one colour, one height and thin strokes, in black or white or
-another pure colour, as programs write them. Letters that are half transparent, very large or not in a row it misses.
+No reader of text: it looks for level rows of small marks of one colour, with even strokes and two heights (capitals,
+and letters like x), as programs write them. Marks are what a top-hat leaves, thin structures brighter or darker than
+what is around them, as in stroke width transforms (Epshtein, Ofek and Wexler, "Detecting text in natural scenes with
+stroke width transform", 2010). Connected scripts, slanting lines, fewer than FEWEST letters and faint ones it misses.
 """
 
 from __future__ import annotations
@@ -12,14 +14,28 @@ import numpy as np
 
 from .view import View
 
-STROKES = (5, 11)  # pixels: the thickest stroke of small letters, and of large ones
-HEIGHTS = (6, 60)  # pixels of a letter
-CONTRAST = 45  # grey levels between a letter and what is around it
-PURE = (190, 70)  # luminance: white or yellow from here on, black up to here; thin strokes are paler than their colour
-EVEN = 45.0  # grey levels: the most that letters of a row differ
+STROKES = (9, 17)  # pixels: strokes are thinner than that; of small letters, and of large ones
+# (level, contrast) of a stroke's pixels, brightest and steepest 255: bright ink on a bright ground touches the ground
+# below its level, faint ink has no level
+INKS = ((0, 20), (195, 25), (235, 20))
+HEIGHTS = (7, 80)  # pixels of a letter
+MOST = 600  # marks: more are leaves, or gravel
 FEWEST = 7  # letters in a row
-WORD = 0.75  # of a letter's height: the widest gap between letters and words
-MOST = 350  # marks: more are leaves, or gravel
+GREY = 8  # colours of grey pictures differ less than that
+# Of two neighbours in a row
+GAP = 1.3  # of the higher one's height: the widest gap between words
+OVERLAP = 0.12  # of the same
+HIGHER = 0.45  # the lower one's height is at least this share of the higher one's
+THICKER = 2.1  # times: strokes that differ more are not of one hand
+LEVELS, COLOURS = 35.0, 32.0  # of 255: differences in level, and in chrominance, which JPEG smears
+# Of a whole row
+SLOPE = 0.05
+EVEN = 16.0  # deviation of the levels
+STEADY = 0.3  # deviation of the strokes' width, over its mean
+ON_LINE = 0.75  # share of the feet that stand on the line; the rest are commas, and letters like p
+TWO_HEIGHTS = 0.8  # share of the letters that have one of two heights
+THICKNESS = (0.05, 0.36)  # of a stroke, over the height of capitals
+DENSE, VARIED = 0.42, 0.15  # marks cover the row, and their widths differ: fences and bricks repeat
 
 
 def has_lettering(view: View) -> bool | None:
@@ -28,69 +44,145 @@ def has_lettering(view: View) -> bool | None:
         import cv2
     except ImportError:
         return None
-    grey = np.asarray(view.image.convert("L"))
-    for picture in (grey, 255 - grey):  # bright strokes, dark strokes
-        for stroke in STROKES:
-            kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (stroke, stroke))
-            strokes = cv2.morphologyEx(picture, cv2.MORPH_TOPHAT, kernel) >= CONTRAST
-            least = PURE[0] if picture is grey else 255 - PURE[1]
-            if _has_row(_marks(cv2, strokes, picture, least)):
-                return True
-    return False
+    chrominance = cv2.cvtColor(np.asarray(view.image), cv2.COLOR_RGB2YCrCb)[..., 1:]
+    return any(
+        _has_row(marks)
+        for plane in _planes(view)
+        for side in STROKES
+        for marks in _all_marks(cv2, plane, side, chrominance)
+    )
 
 
-def _marks(cv2: Any, strokes: np.ndarray, picture: np.ndarray, least: int) -> np.ndarray:
-    """Return left, top, width, height and highest level of each mark that may be a letter, from left to right."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(strokes.astype(np.uint8), connectivity=8)
-    inside = labels[strokes]
-    order = np.argsort(inside, kind="stable")
-    starts = np.searchsorted(inside[order], np.arange(1, count))
-    levels = np.maximum.reduceat(picture[strokes][order], starts) if count > 1 else np.zeros(0)
-    left, top, width, height, area = (stats[1:, column].astype(np.float32) for column in range(5))
-    filled = area / np.maximum(width * height, 1)
-    fits = (height >= HEIGHTS[0]) & (height <= HEIGHTS[1]) & (width <= 1.8 * height) & (width >= 0.1 * height)
-    fits &= (filled > 0.15) & (filled < 0.95) & (area >= 8) & (levels >= least)
-    marks = np.stack([left, top, width, height, levels.astype(np.float32)], 1)[fits]
-    return marks[np.argsort(marks[:, 0])] if len(marks) <= MOST else marks[:0]
+def _planes(view: View) -> list[np.ndarray]:
+    """Return the picture so that ink of any colour is bright: white ink has a high least colour, black ink a low
+    greatest one, and coloured inks a low least one, or on dark grounds a high greatest one."""
+    least, greatest = view.darkest, view.brightest
+    planes = [least, 255 - greatest]
+    return planes if int((greatest - least).max()) < GREY else [*planes, 255 - least, greatest]
 
 
-def _has_row(marks: np.ndarray) -> bool:
-    """Whether FEWEST of the marks stand in a row."""
-    if len(marks) < FEWEST:
-        return False
-    starts = marks[:, 0]
-    for at in range(len(marks)):
-        row = [marks[at]]
-        end = int(np.searchsorted(starts, marks[at, 0] + 60 * marks[at, 3]))
-        for mark in marks[at + 1 : end]:
-            last = row[-1]
-            gap = mark[0] - (last[0] + last[2])
-            if gap > WORD * max(mark[3], last[3]):
-                if mark[0] - (last[0] + last[2]) > 3 * WORD * HEIGHTS[1]:
-                    break
-                continue
-            if gap > -0.15 * last[3] and _stand(row, mark):
-                row.append(mark)
-        if len(row) >= FEWEST and _reads(np.stack(row)):
+class _Marks:
+    """Marks that may be letters, from left to right; each attribute has a number for each.
+
+    left, top, width, height: pixels; stroke: mean width of its strokes; level: of its ink in the plane; colour: mean
+    chrominance, (marks, 2).
+    """
+
+    def __init__(self, boxes: np.ndarray, stroke: np.ndarray, level: np.ndarray, colour: np.ndarray):
+        order = np.argsort(boxes[:, 0], kind="stable")
+        self.left, self.top, self.width, self.height = boxes[order].T
+        self.stroke, self.level, self.colour = stroke[order], level[order], colour[order]
+        self.right, self.foot = self.left + self.width, self.top + self.height
+
+
+def _all_marks(cv2: Any, plane: np.ndarray, side: int, chrominance: np.ndarray) -> Any:
+    """Yield the marks of each of INKS."""
+    thin = cv2.morphologyEx(plane, cv2.MORPH_TOPHAT, np.ones((side, side), np.uint8))
+    for level, contrast in INKS:
+        strokes = (thin >= contrast) & (plane >= level) if level else thin >= contrast
+        marks = _marks(cv2, strokes.view(np.uint8), plane, chrominance)
+        if marks is not None:
+            yield marks
+
+
+def _marks(cv2: Any, strokes: np.ndarray, plane: np.ndarray, chrominance: np.ndarray) -> _Marks | None:
+    """Return what may be letters among the connected strokes, uint8 (height, width); None if that is no row."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(strokes, connectivity=8)
+    left, top, width, height, area = (stats[:, column].astype(np.float32) for column in range(5))
+    fits = (height >= HEIGHTS[0]) & (height <= HEIGHTS[1]) & (width <= 3 * height) & (width >= 2)
+    fits &= (area >= 0.12 * width * height) & (area >= 10) & (top > 0) & (top + height < len(strokes))
+    fits[0] = False  # the ground
+    kept = np.flatnonzero(fits)
+    if not FEWEST <= len(kept) <= MOST:
+        return None
+    numbers = np.zeros(count, np.int32)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    at = np.flatnonzero(strokes)
+    number = numbers[labels.ravel()[at]]
+    at, number = at[number > 0], number[number > 0]
+    inside = cv2.erode(strokes, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0).ravel()[at]
+    most = len(kept) + 1
+    level = plane.ravel()[at].astype(np.float32)
+    mean = np.bincount(number, level, most) / np.maximum(np.bincount(number, minlength=most), 1)
+    core = level >= mean[number]  # without the pale pixels at the strokes' edges
+    rim = np.maximum(np.bincount(number[inside == 0], minlength=most), 1)
+    at, number, level = at[core], number[core], level[core]
+    pixels = np.maximum(np.bincount(number, minlength=most), 1)
+    colours = chrominance.reshape(-1, 2)[at]
+    colour = np.stack([np.bincount(number, colours[:, channel], most) / pixels for channel in range(2)], 1)
+    boxes = np.stack([left, top, width, height], 1)[kept]
+    return _Marks(boxes, 2 * area[kept] / rim[1:], (np.bincount(number, level, most) / pixels)[1:], colour[1:])
+
+
+def _has_row(marks: _Marks) -> bool:
+    """Whether FEWEST of the marks or more stand in a row: each with the nearest that may follow it."""
+    follower = _followers(marks)
+    length = np.ones(len(follower), int)
+    for one in range(len(follower) - 1, -1, -1):  # a follower lies to the right
+        if follower[one] >= 0:
+            length[one] = 1 + length[follower[one]]
+    used = np.zeros(len(follower), bool)
+    for one in np.argsort(-length):
+        if length[one] < FEWEST:
+            return False
+        if used[one]:
+            continue
+        row = [int(one)]
+        while follower[row[-1]] >= 0:
+            row.append(int(follower[row[-1]]))
+        used[row] = True
+        if _reads(marks, row):
             return True
     return False
 
 
-def _stand(row: list[np.ndarray], mark: np.ndarray) -> bool:
-    """Whether a mark stands on the row's line, and is as high and of the same colour as its letters."""
-    tall = max(one[3] for one in row)
-    foot = float(np.median([one[1] + one[3] for one in row]))
-    gap = abs(mark[1] + mark[3] - foot)
-    stands = gap <= 0.12 * max(tall, mark[3]) + 1 or (mark[1] + mark[3] > foot and gap <= 0.4 * tall)
-    return bool(stands and 0.45 <= mark[3] / tall <= 2.2 and abs(mark[4] - row[0][4]) <= EVEN)
+def _followers(marks: _Marks) -> np.ndarray:
+    """Return for each mark the next letter of its line, -1 where there is none."""
+    height = np.maximum(marks.height[:, None], marks.height[None])
+    lower = np.minimum(marks.height[:, None], marks.height[None])
+    gap = marks.left[None] - marks.right[:, None]
+    feet, tops = np.abs(_apart(marks.foot)), np.abs(_apart(marks.top))
+    near = 0.1 * height + 1
+    fits = (lower >= HIGHER * height) & (gap <= GAP * height) & (gap >= -OVERLAP * height) & (_apart(marks.left) > 0)
+    fits &= (feet <= near) | ((feet <= 0.42 * height) & (tops <= near))  # a letter like p hangs below the line
+    fits &= np.abs(_apart(marks.level)) <= LEVELS
+    fits &= np.abs(_apart(np.log(marks.stroke))) <= np.log(THICKER)
+    for channel in marks.colour.T:
+        fits &= np.abs(_apart(channel)) <= COLOURS
+    far = np.where(fits, np.maximum(gap, 0) + 1.5 * np.minimum(feet, tops) + 0.25 * feet, np.inf)
+    nearest = far.argmin(1)
+    return np.where(np.isfinite(far[np.arange(len(far)), nearest]), nearest, -1)
 
 
-def _reads(row: np.ndarray) -> bool:
-    """Whether a row of marks is as even as letters are, and as uneven: fences and bricks repeat."""
-    feet, widths, heights = row[:, 1] + row[:, 3], row[:, 2], row[:, 3]
-    tall = float(heights.max())
-    on_line = np.abs(feet - np.median(feet)) <= 0.06 * tall + 0.75
-    span = row[-1, 0] + row[-1, 2] - row[0, 0]
-    is_dense = widths.sum() / span > 0.4
-    varies = widths.std() / widths.mean() > 0.15
-    return bool(on_line.mean() >= 0.7 and is_dense and varies and 2.2 * np.median(heights) >= tall)
+def _apart(values: np.ndarray) -> np.ndarray:
+    """[first, second]: how much more the second has."""
+    return values[None] - values[:, None]
+
+
+def _reads(marks: _Marks, row: list[int]) -> bool:
+    """Whether a row of marks is as even as letters are, and as uneven."""
+    left, width, height, foot = (each[row] for each in (marks.left, marks.width, marks.height, marks.foot))
+    stroke, tall = marks.stroke[row], float(np.percentile(height, 90))
+    slope = float(np.polyfit(left + width / 2, foot, 1)[0])
+    feet = foot - slope * (left + width / 2)
+    on_line = np.abs(feet - np.median(feet)) <= 0.07 * tall + 0.8
+    thickness = float(np.median(stroke)) / tall
+    return bool(
+        abs(slope) <= SLOPE
+        and marks.level[row].std() <= EVEN
+        and stroke.std() <= STEADY * stroke.mean()
+        and on_line.mean() >= ON_LINE
+        and _of_two_heights(height, tall) >= TWO_HEIGHTS
+        and np.median(height) >= HIGHER * tall
+        and THICKNESS[0] <= thickness <= THICKNESS[1]
+        and width.sum() > DENSE * (left[-1] + width[-1] - left[0])
+        and width.std() > VARIED * width.mean()
+    )
+
+
+def _of_two_heights(height: np.ndarray, tall: float) -> float:
+    """Return the share of the letters that have one of the two heights that most of them have."""
+    same = np.abs(_apart(height)) <= 0.08 * tall + 0.8
+    first = same[same.sum(1).argmax()]
+    rest = same[~first][:, ~first]
+    return float(first.sum() + (rest.sum(1).max() if len(rest) else 0)) / len(height)

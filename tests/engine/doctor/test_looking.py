@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import photographs
 from dreambooth_ext.core.errors import UserError
@@ -137,3 +137,24 @@ def test_tiny_and_plain_pictures_are_looked_at(tmp_path, size):
 def test_every_kind_has_a_name():
     for kind, code in (finding.OF_PICTURES | finding.OF_SETS).items():
         assert code == f"finding_kind.{kind}" and str(finding.label(kind))
+
+
+@pytest.mark.parametrize("ink", ["white", "black", "#ffe600", "#d01818"])
+def test_lettering_is_found_in_ink_of_any_colour(tmp_path, good, ink):
+    pytest.importorskip("cv2")
+    sheet = good.copy()
+    ImageDraw.Draw(sheet).rectangle((0, 440, 600, 512), fill="#7a7a7a")
+    assert "text" not in kinds(sheet, tmp_path)
+    ImageDraw.Draw(sheet).text((30, 455), "Summer in the city", fill=ink, font=ImageFont.load_default(30))
+    assert "text" in kinds(sheet, tmp_path)
+    assert "text" in kinds(sheet, tmp_path, ".jpg", quality=85)
+
+
+def test_a_fence_is_no_lettering(tmp_path, good):
+    pytest.importorskip("cv2")
+    sheet = good.copy()
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((0, 400, 600, 512), fill="#7a7a7a")
+    for post in range(20, 580, 24):
+        draw.rectangle((post, 420, post + 6, 470), fill="white")
+    assert "text" not in kinds(sheet, tmp_path)
