@@ -40,7 +40,12 @@ def fitted(asked: RunConfig, resolved: ResolvedConfig, base: Base) -> ResolvedCo
 
 def warnings(asked: RunConfig, resolved: ResolvedConfig) -> list[Problem]:
     """Say what was chosen so that the run fits, and why."""
-    saving: dict[str, Any] = {"clip_grad_mode": BEFORE, "weight_precision": "bf16", "optimizer": SMALLEST}
+    saving: dict[str, Any] = {
+        "vae_tiling": "on",
+        "clip_grad_mode": BEFORE,
+        "weight_precision": "bf16",
+        "optimizer": SMALLEST,
+    }
     made = [
         f"{name} {value}"
         for name, value in saving.items()

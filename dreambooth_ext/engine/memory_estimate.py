@@ -14,6 +14,7 @@ from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
 from .models.base import Base
 from .optimization.fused_backward import is_possible
+from .runtime.vae_bands import ON
 from .training.footprint import Footprint
 from .training.pixel_backbone import PIXELS_AT_ONCE
 
@@ -22,6 +23,9 @@ from .training.pixel_backbone import PIXELS_AT_ONCE
 HALF, HALF_ON_CPU = 0.68, 0.5
 LEFT = 0.3  # share of the activations that is left when the last gradients are computed
 DECODING = 3072  # bytes per pixel: the VAE decodes in float32, picture by picture
+ENCODING_IN_BANDS, DECODING_IN_BANDS = 1025, 1283  # the same in bands (runtime/vae_bands.py), in float32
+BANDS = 0.14e9  # bytes that the bands themselves take
+GUIDED = 540  # bytes per pixel that a UNet needs in 16 bits to draw a picture with guidance
 DRAWN = 0.16  # share of a picture's activations in training that an unconditional UNet needs to draw it
 # Bytes per trained weight of its 16-bit copy in mixed precision. Without gradient checkpointing all are kept until
 # the backward pass; with it, only those of the few layers outside checkpoints. autocast keeps a hypernetwork's.
@@ -34,22 +38,31 @@ def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool
     """Return the bytes of device memory that a resolved config's run needs at its peak, over all its stages: memory of
     one stage is reused by the next. draws: whether class pictures are still to be drawn; meanwhile: pictures are
     encoded between steps, so that the VAE is in memory beside what trains."""
+    return int(max(stages(config, base, subjects, draws, meanwhile).values()))
+
+
+def stages(
+    config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool = False, meanwhile: bool = False
+) -> dict[str, float]:
+    """Return the bytes that each stage of the run needs at its peak, by name, in their order."""
     part = METHODS[config.method].share(config, base)
     weight = weight_bytes(config)
     learning = part.learning * (weight + state_bytes(config.optimizer, config.optimizer_args, weight))
+    counts = base.parameter_counts()
+    vae, is_before = 4 * counts["vae"], config.cache_latents and not meanwhile
     held = part.frozen + learning + (4 * part.unet if config.use_ema else 0)
-    vae = 4 * base.parameter_counts()["vae"]
-    is_before = config.cache_latents and not meanwhile
     held += (0 if is_before else vae) + _texts_that_stay(config, base, subjects)
-    peaks = [held + _step(config, base, part)]
-    if vae:
-        encoding = ENCODING * pixels_at_once(config.device, config.resolution**2)
-        peaks.append(vae + encoding if is_before else held + encoding)
-    if config.validation_prompts or (config.validation_steps and not vae):
-        peaks.append(held + _drawing(config, base))  # between steps there are no gradients
+    found: dict[str, float] = {}
     if draws:
-        peaks.append(_class_pictures(config, base))
-    return int(max(peaks) + PROCESS)
+        found["class prompts"] = 4 * counts["text_encoders"]
+        found["class pictures"] = _class_pictures(config, base)
+    if vae:
+        found["latents"] = _encoding(config) + (vae if is_before else held)
+        found["captions"] = (weight if config.text_encoder_steps else 4) * counts["text_encoders"]
+    found["training"] = held + _step(config, base, part)
+    if config.validation_prompts or (config.validation_steps and not vae):
+        found["previews"] = held + _drawing(config, base)  # between steps there are no gradients
+    return {stage: size + PROCESS for stage, size in found.items()}
 
 
 def weight_bytes(config: ResolvedConfig) -> int:
@@ -92,17 +105,33 @@ def _activations(config: ResolvedConfig, base: Base, part: Footprint) -> float:
     return area * base.activations + part.written_out
 
 
+def _encoding(config: ResolvedConfig) -> float:
+    """Return the bytes that the VAE needs beside its weights to encode pictures."""
+    pixels = pixels_at_once(config.device, config.resolution**2)
+    return BANDS + ENCODING_IN_BANDS * pixels if config.vae_tiling == ON else ENCODING * pixels
+
+
+def _decoding(config: ResolvedConfig, base: Base) -> float:
+    """Return the bytes that the VAE needs to decode a picture, with its weights."""
+    vae, pixels = 4 * base.parameter_counts()["vae"], config.resolution**2
+    if config.vae_tiling != ON:
+        return vae + DECODING * pixels
+    halved = config.mixed_precision == "bf16"
+    return (vae + DECODING_IN_BANDS * pixels) / (2 if halved else 1) + BANDS
+
+
 def _drawing(config: ResolvedConfig, base: Base) -> float:
     """Return the bytes that previews need beside the models in training."""
-    vae = 4 * base.parameter_counts()["vae"]
-    if vae:
-        return vae + DECODING * config.resolution**2
+    if base.parameter_counts()["vae"]:
+        return _decoding(config, base)
     at_once = min(config.validation_num_images, max(1, PIXELS_AT_ONCE // config.resolution**2))
     return DRAWN * at_once * (config.resolution / 64) ** 2 * base.activations
 
 
 def _class_pictures(config: ResolvedConfig, base: Base) -> float:
-    """Return the bytes that drawing class pictures needs, before anything else is loaded."""
-    counts = base.parameter_counts()
-    unet = 4 if config.device == "cpu" else 2
-    return unet * counts["unet"] + 4 * counts["text_encoders"] + _drawing(config, base)
+    """Return the bytes that drawing class pictures needs, whose prompts are encoded: the UNet beside the VAE that
+    decodes, or in turns with it."""
+    unet = (4 if config.device == "cpu" else 2) * base.parameter_counts()["unet"]
+    if config.vae_tiling != ON:
+        return unet + _decoding(config, base)
+    return max(unet + GUIDED * config.resolution**2, _decoding(config, base))

@@ -57,6 +57,7 @@ class Plan:
     mixed_precision: str
     weight_precision: str
     clip_grad_mode: str
+    vae_tiling: str
     encodes: str  # when pictures are encoded: "before" training, "meanwhile", or "always" in each step; "" if never
     memory: int
     memory_available: int  # all that the device has
@@ -96,6 +97,8 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
         answers["clip_grad_mode"] = "norm"
     if config.weight_precision == "auto":
         answers["weight_precision"] = "fp32"
+    if config.vae_tiling == "auto":
+        answers["vae_tiling"] = "off"
     answers["cache_latents"] = caches_latents(config, base.inpainting)
     return memory_choices.fitted(config, stages.resolved(config, **answers), base)
 
@@ -284,6 +287,7 @@ def make_plan(
         mixed_precision=config.mixed_precision,
         weight_precision=config.weight_precision,
         clip_grad_mode=config.clip_grad_mode,
+        vae_tiling=config.vae_tiling,
         encodes=encodes,
         memory=estimate(config, base, subjects, draws=missing > 0, meanwhile=encodes == MEANWHILE),
         memory_available=total,

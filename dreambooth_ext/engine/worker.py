@@ -39,7 +39,7 @@ from .memory_choices import with_choices
 from .methods import METHODS
 from .models.base import Base
 from .models.base_model import LatentBase
-from .runtime import distributed, memory
+from .runtime import distributed, memory, vae_bands
 from .runtime.accelerator import make_accelerator
 from .runtime.control import Control, Follower, Stopped, take_standard_input
 from .runtime.device import choose_device, take_device
@@ -285,6 +285,8 @@ def gather(
         config = config.replace(cache_latents_to_disk=needs_disk(config, subjects, base, len(entries), cache, control))
     dataset = Dataset(config, subjects, entries, base.scaling_factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
+    if vae is not None:
+        vae = vae_bands.for_encoding(vae, config)
     stage = Message("stages.caching_latents" if dataset.cached and not meanwhile else "stages.reading_pictures")
     shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
     with shared:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -16,10 +16,11 @@ from typing_extensions import Required, Unpack
 from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ..conditioning.learned_tokens import Embedding, table_of
-from ..conditioning.text_encoding import TextStack
+from ..conditioning.text_encoding import Conditioning, TextStack
 from ..formats import embedding_file, hypernetwork_file, lora_file
 from ..formats.embedding_file import Stored
 from ..models.base_model import LatentBase
+from ..models.families import TextConditioning
 from ..networks import hypernetwork, lora_network
 from ..networks.lora_network import TEXT_PARTS
 from .sampler import Progress, evaluating, make_sampler, sample_latents
@@ -38,6 +39,23 @@ class DrawingOptions(TypedDict, total=False):
     progress: Progress | None
 
 
+class KnownPrompts(TextStack):
+    """Prompts whose text encoders have left memory: only their encodings are kept, in the computer's."""
+
+    def __init__(self, text: TextStack, prompts: Iterable[str], dtype: torch.dtype):
+        """Encode these prompts, without emphasis, and the empty one. dtype: the UNet's."""
+        super().__init__([], [], TextConditioning(zeros_for_nothing=text.form.zeros_for_nothing))
+        with torch.no_grad(), evaluating(*text.encoders):
+            encoded = {prompt: text.encode([prompt]) for prompt in dict.fromkeys(["", *prompts])}
+        self._known = {prompt: conditioning.to("cpu", dtype) for prompt, conditioning in encoded.items()}
+
+    def encode(self, prompts: Sequence[str], *, emphasis: bool = False) -> Conditioning:
+        """Return the conditioning of one known prompt."""
+        (prompt,) = prompts
+        assert not emphasis, "they are known without"
+        return self._known[prompt]
+
+
 @dataclass
 class Painter:
     """A model's parts, ready to draw. The caller chooses their device and precision, and sets autocast around
@@ -47,6 +65,7 @@ class Painter:
     vae: nn.Module  # AutoencoderKL
     text: TextStack
     scheduler_config: Mapping[str, Any]  # of a DDPMScheduler, as `LatentBase.scheduler_config`
+    takes_turns: bool = False  # the UNet waits in the computer's memory while the VAE decodes, and the VAE meanwhile
 
     def paint(self, prompt: str, *, seeds: Sequence[int], **options: Unpack[DrawingOptions]) -> list[Image.Image]:
         """Draw one batch of the same prompt: a picture per seed."""
@@ -87,6 +106,7 @@ class Painter:
             steps=steps,
             cfg_scale=cfg_scale,
             progress=progress,
+            takes_turns=self.takes_turns,
         )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...core.errors import UserError
 from ..conditioning.text_encoding import Conditioning
+from ..runtime import memory
 from . import webui_samplers
 
 Progress = Callable[[int, int], None]  # model calls done, total
@@ -65,8 +66,10 @@ def sample_latents(
     steps: int,
     cfg_scale: float,
     progress: Progress | None = None,
+    takes_turns: bool = False,
 ) -> list[Image.Image]:
-    """Draw one picture per seed and row of `conditioning`. Without `negative` there is no guidance.
+    """Draw one picture per seed and row of `conditioning`. Without `negative` there is no guidance. takes_turns: the
+    UNet's device has no room for it while the VAE decodes, nor for the VAE meanwhile.
 
     Raises UserError if the size does not fit the model, or if its output is not finite.
     """
@@ -77,12 +80,15 @@ def sample_latents(
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     shape = (vae.config.latent_channels, height // factor, width // factor)
     noise_bchw = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    device = unet.device
     with evaluating(unet, vae):
         predict = predictor(unet, vae, conditioning, negative, cfg_scale=cfg_scale, width=width, height=height)
-        scheduler.set_timesteps(steps, device=unet.device)
-        latents_bchw = noise_bchw.to(unet.device) * scheduler.init_noise_sigma
-        latents_bchw = denoise(predict, scheduler, latents_bchw, generators, progress)
-        return decode(vae, latents_bchw)
+        scheduler.set_timesteps(steps, device=device)
+        latents_bchw = noise_bchw.to(device) * scheduler.init_noise_sigma
+        with away(vae) if takes_turns else contextlib.nullcontext():
+            latents_bchw = denoise(predict, scheduler, latents_bchw, generators, progress)
+        with away(unet) if takes_turns else contextlib.nullcontext():
+            return decode(vae, latents_bchw)
 
 
 def denoise(
@@ -172,6 +178,18 @@ def decode(vae: nn.Module, latents_bchw: Tensor) -> list[Image.Image]:
         pixels_hwc = ((pixels_chw / 2 + 0.5).clamp(0, 1) * 255).byte().permute(1, 2, 0)  # truncated, as in the WebUI
         pictures.append(Image.fromarray(pixels_hwc.cpu().numpy()))
     return pictures
+
+
+@contextlib.contextmanager
+def away(model: Any) -> Iterator[None]:
+    """Keep a model in the computer's memory inside the `with` block, and bring it back to its device afterwards."""
+    device = model.device
+    model.to("cpu")
+    memory.release()
+    try:
+        yield
+    finally:
+        model.to(device)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,14 +18,16 @@ from ...core.data.folder_scan import list_pictures
 from ...core.data.picture_entries import class_prompts, entries
 from ...core.errors import Problem
 from ...core.system import files
+from ..conditioning.text_encoding import TextStack
 from ..models.base import Base
 from ..models.base_model import LatentBase
-from ..runtime import memory
+from ..runtime import memory, vae_bands
 from ..runtime.seeds import derive
 from ..sampling.infotext import save_png
-from ..sampling.painter import Painter, load_painter
+from ..sampling.painter import KnownPrompts, Painter
 
-PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}  # so that the UNet needs less memory than the VAE, which decodes one by one
+# So that the UNet needs less memory than the VAE, which decodes one by one; a quarter where the VAE decodes in bands
+PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}
 Progress = Callable[[int, int], None]
 
 
@@ -96,18 +98,32 @@ def draw_missing(
     if not lacking:
         return
     own_pictures, _ = entries(config, subjects)
-    painter = load_painter(base, device, config.clip_skip)
-    total, done = sum(lacks for _, lacks in lacking.values()), 0
-    at_once = max(1, PIXELS_AT_ONCE.get(device.type, 0) // config.resolution**2)
+    work: list[tuple[Path, tuple[str, str], list[int]]] = []
     for folder, (concept, lacks) in lacking.items():
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_unfinished(folder)
         prompts = list(class_prompts(config, subjects, own_pictures, concept).items())
-        for (prompt, filewords), numbers in by_prompt(free_numbers(folder, lacks), prompts):
-            drawing = functools.partial(draw_some, painter, config, prompt, filewords, folder)
-            for count in memory.in_batches(drawing, numbers, at_once):
-                done += count
-                progress(done, total)
+        work += [(folder, prompt, numbers) for prompt, numbers in by_prompt(free_numbers(folder, lacks), prompts)]
+    painter = load(config, base, device, {prompt for _, (prompt, _), _ in work})
+    total, done = sum(lacks for _, lacks in lacking.values()), 0
+    at_once = max(1, PIXELS_AT_ONCE.get(device.type, 0) // (4 if painter.takes_turns else 1) // config.resolution**2)
+    for folder, (prompt, filewords), numbers in work:
+        drawing = functools.partial(draw_some, painter, config, prompt, filewords, folder)
+        for count in memory.in_batches(drawing, numbers, at_once):
+            done += count
+            progress(done, total)
+
+
+def load(config: ResolvedConfig, base: LatentBase, device: torch.device, prompts: Iterable[str]) -> Painter:
+    """Load a base to draw these prompts: the text encoders leave memory before the UNet comes, and where memory is
+    short (`vae_tiling`) UNet and VAE take turns in it."""
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    stack = TextStack(base.tokenizers(), base.text_encoders(), base.family.text, clip_skip=config.clip_skip).to(device)
+    text = KnownPrompts(stack, sorted(prompts), dtype)
+    del stack
+    memory.release()
+    vae = vae_bands.for_drawing(base.vae(), config).to(device)
+    return Painter(base.unet(dtype).to(device), vae, text, base.scheduler_config, config.vae_tiling == vae_bands.ON)
 
 
 def by_prompt(numbers: list[int], prompts: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], list[int]]]:

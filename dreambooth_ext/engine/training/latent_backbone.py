@@ -21,6 +21,7 @@ from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..models.base_model import LatentBase
+from ..runtime import vae_bands
 from ..runtime.diffusers_models import AttnProcessor
 from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
 from .loss import BaseTarget, Objective, predict
@@ -125,7 +126,7 @@ class LatentBackbone:
     @torch.no_grad()
     def drawn(self, config: ResolvedConfig, base: LatentBase, told: Progress) -> Iterator[Drawn]:
         """Draw every preview prompt with each of its seeds."""
-        vae = base.vae(torch.float32).to(self.prompts.device)
+        vae = vae_bands.for_drawing(base.vae(torch.float32), config).to(self.prompts.device)
         seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
         wanted = [(index, prompt, seed) for index, prompt in enumerate(config.validation_prompts) for seed in seeds]
         for number, (index, prompt, seed) in enumerate(wanted, 1):
@@ -192,7 +193,9 @@ def assemble(
         max_tokens=config.max_token_length,
     )
     unet = base.unet(trained)
-    vae = None if dataset.cached else base.vae(torch.float32).to(device).requires_grad_(False).eval()
+    vae = None
+    if not dataset.cached:
+        vae = vae_bands.for_encoding(base.vae(torch.float32), config).to(device).requires_grad_(False).eval()
     set_up(config, unet, text)
     warn_of_cuts(text, dataset.all_captions() or [], warn)
     return LatentBackbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting, encoding)

@@ -25,6 +25,7 @@ ANSWERS = {
     "attention": "sdpa",
     "clip_grad_mode": "norm",
     "weight_precision": "fp32",
+    "vae_tiling": "off",
 }
 
 

@@ -248,6 +248,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "zero_terminal_snr": (learned, True, V),
     "mixed_precision": (learned, "bf16", {}),
     "weight_precision": (learned, "bf16", {"mixed_precision": "bf16"}),
+    "vae_tiling": (learned, "on", {}),
     "checkpointing_steps": (states, 1, {}),
     "save_every_n_epochs": (
         states,

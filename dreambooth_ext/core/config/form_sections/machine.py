@@ -33,6 +33,16 @@ class MachineSettings:
         "Needs much less memory and about a fifth more time. Default: on for graphics cards, off on a CPU.",
         group="Machine",
     )
+    vae_tiling: str = setting(
+        "auto",
+        "VAE in bands",
+        "The VAE encodes and draws a few rows of a picture at a time: the same pictures but for rounding, in less than "
+        "half the memory. On cards with bf16, previews and class pictures are then drawn in it. 'auto' where memory "
+        "would not suffice.",
+        group="Machine",
+        choices=("auto", "on", "off"),
+        **PROMPTED,
+    )
     attention: str = setting(
         "auto",
         "Attention",
