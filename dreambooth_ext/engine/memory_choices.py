@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..core.checks.kept_gradients import BEFORE, could_be_freed
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
@@ -17,8 +18,7 @@ from ..core.runs.run_folder import Run
 from ..core.system import files
 from .memory_estimate import estimate
 from .models.base import Base
-from .optimization.fused_backward import BEFORE, is_possible
-from .runtime import memory
+from .runtime import distributed, memory
 from .training import training_state
 
 ONCE = {"weight_precision": "fp32", "clip_grad_mode": "norm"}  # of runs whose plan does not say
@@ -62,7 +62,7 @@ def _choices(asked: RunConfig, resolved: ResolvedConfig) -> list[dict[str, Any]]
     a little time, and a factored optimizer state some of its exactness."""
     is_open = {name: getattr(asked, name) == AUTO for name in ("clip_grad_mode", "weight_precision", "optimizer")}
     found: list[dict[str, Any]] = []
-    frees = is_possible(resolved.replace(clip_grad_mode=BEFORE)) and not is_possible(resolved)
+    frees = could_be_freed(resolved, distributed.processes())
     if is_open["clip_grad_mode"] and frees:
         found.append({"clip_grad_mode": BEFORE})
     if is_open["weight_precision"] and resolved.mixed_precision == "bf16":

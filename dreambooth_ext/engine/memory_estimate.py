@@ -6,6 +6,7 @@ precision unless stated otherwise; GB are 10^9 bytes.
 
 from __future__ import annotations
 
+from ..core.checks.kept_gradients import are_freed
 from ..core.config.stages import ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.facts.methods import PROMPTED_METHODS
@@ -13,7 +14,7 @@ from ..core.facts.optimizer_facts import state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
 from .models.base import Base
-from .optimization.fused_backward import is_possible
+from .runtime import distributed
 from .runtime.vae_bands import ON
 from .training.footprint import Footprint
 from .training.pixel_backbone import PIXELS_AT_ONCE
@@ -87,7 +88,7 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
         if config.weight_precision != "bf16":  # else they are in 16 bits themselves
             copies = part.learning * (COPIES_BESIDE_CHECKPOINTS if beside else COPIES)
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
-    gradients = 0 if is_possible(config) and not parts else weight_bytes(config) * part.learning
+    gradients = 0 if are_freed(config, distributed.processes()) and not parts else weight_bytes(config) * part.learning
     stepped = STEPPED if config.weight_precision == "bf16" else 0
     return max(kept + copies, max(gradients, stepped) + LEFT * kept)
 

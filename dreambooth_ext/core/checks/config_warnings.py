@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config.rates import parse_rate_schedule
+from ..config.rates import is_zero, parse_rate_schedule
 from ..config.run_config import RunConfig
 from ..data.identifiers import USED_WORDS, identifier_problem
 from ..errors import Problem
@@ -13,6 +13,7 @@ from ..guide import demo_recipe, tables
 from ..guide.tables import PICTURES
 from ..messages.message import Message
 from . import base_header
+from .kept_gradients import BEFORE, are_freed
 
 USUAL_RATES = {  # by method; a word's beside a LoRA is the guide's
     "learning_rate": {
@@ -183,8 +184,9 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bo
         remedies.append(Message("plan.small_optimizer", optimizers=small))
     if config.cache_latents is False:
         remedies.append(Message("plan.cache_latents_on"))
-    if _could_free_gradients(config):
-        alone = config.gradient_accumulation_steps == 1
+    alone = config.gradient_accumulation_steps == 1
+    freeing = config.replace(gradient_accumulation_steps=1, clip_grad_mode=BEFORE)
+    if not is_zero(config.max_grad_norm) and not are_freed(config) and are_freed(freeing):
         remedies.append(Message("plan.clip_before") if alone else Message("plan.clip_before_without_accumulation"))
     if config.weight_precision != "bf16" and config.mixed_precision == "bf16":
         remedies += [Message("plan.bf16_weights")] if config.method in CHECKPOINT_METHODS else []
@@ -193,13 +195,6 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bo
     if config.text_encoder_steps:
         remedies.append(Message("plan.text_encoder_off"))
     return [*remedies, *_of_method(config, resolution), _of_others(config)]
-
-
-def _could_free_gradients(config: RunConfig) -> bool:
-    """Whether each gradient could be freed as soon as it has been used, and is not."""
-    allowed = optimizer_facts(config.optimizer).steps_alone and config.mixed_precision != "fp16"
-    frees = config.clip_grad_mode == "previous_norm" and config.gradient_accumulation_steps == 1
-    return bool(config.max_grad_norm) and allowed and not frees
 
 
 def _of_method(config: RunConfig, resolution: int) -> list[Message]:

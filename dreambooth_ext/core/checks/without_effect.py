@@ -15,6 +15,7 @@ from ..data.concepts import Subjects
 from ..errors import Problem
 from ..facts.methods import PROMPTED_METHODS, SUBJECT_METHODS
 from ..facts.optimizer_facts import optimizer_facts
+from . import kept_gradients
 
 Holds = Callable[[RunConfig, Subjects], bool]
 
@@ -66,8 +67,7 @@ def _has_one_tag(config: RunConfig, subjects: Subjects) -> bool:
 
 def _keeps_gradients(config: RunConfig, _: Subjects) -> bool:
     """Whether all gradients are in memory anyway, so that nothing is gained by clipping by an earlier norm."""
-    kept = config.gradient_accumulation_steps > 1 or config.mixed_precision == "fp16"
-    return config.clip_grad_mode == "previous_norm" and (kept or not optimizer_facts(config.optimizer).steps_alone)
+    return config.clip_grad_mode == kept_gradients.BEFORE and kept_gradients.are_kept(config)
 
 
 def _varies(config: RunConfig) -> bool:

@@ -22,24 +22,9 @@ from typing import Any
 
 import torch
 
-from ...core.config.rates import is_zero
-from ...core.config.stages import ResolvedConfig
-from ...core.facts.optimizer_facts import optimizer_facts
 from .single_steps import SingleSteps
 
-BEFORE = "previous_norm"  # the setting `clip_grad_mode` that allows clipping here
 TINY = 1e-6  # as in torch.nn.utils.clip_grad_norm_
-
-
-def is_possible(config: ResolvedConfig, processes: int = 1) -> bool:
-    """Whether a resolved config allows optimizer steps in the backward pass, and would save memory by them."""
-    return (
-        (is_zero(config.max_grad_norm) or config.clip_grad_mode == BEFORE)
-        and config.gradient_accumulation_steps == 1  # else gradients have to be kept anyway
-        and config.mixed_precision != "fp16"
-        and optimizer_facts(config.optimizer).steps_alone
-        and processes == 1
-    )
 
 
 class FusedBackward:

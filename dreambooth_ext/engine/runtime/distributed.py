@@ -38,6 +38,11 @@ def launched() -> bool:
     return "LOCAL_RANK" in os.environ
 
 
+def processes() -> int:
+    """How many processes train the run together, according to the environment."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if launched() else 1
+
+
 def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 

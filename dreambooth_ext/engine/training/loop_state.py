@@ -13,11 +13,12 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
+from ...core.checks.kept_gradients import BEFORE, are_freed
 from ...core.config.stages import ResolvedConfig
 from ...core.facts.optimizer_facts import optimizer_facts
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
-from ..optimization.fused_backward import BEFORE, FusedBackward, is_possible
+from ..optimization.fused_backward import FusedBackward
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
 from ..optimization.optimizer_creation import load_state, make_optimizer
@@ -123,7 +124,7 @@ def begin(
     facts = optimizer_facts(config.optimizer)
     single = SingleSteps(optimizer.optimizer, config.seed, facts.steps_alone)
     clips = config.clip_grad_mode == BEFORE
-    fused = FusedBackward(single, clips) if is_possible(config, accelerator.num_processes) else None
+    fused = FusedBackward(single, clips) if are_freed(config, accelerator.num_processes) else None
     ema = None
     if config.use_ema:
         ema = EMAModel(method.averaged(), **average_options(config))

@@ -114,7 +114,8 @@ from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.facts.optimizer_facts import state_bytes
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.rates import rate_problems
-from dreambooth_ext.engine.optimization import fused_backward, optimizer_creation
+from dreambooth_ext.core.checks import kept_gradients
+from dreambooth_ext.engine.optimization import optimizer_creation
 from dreambooth_ext.host.importers import read
 
 asked, problems = parse({"optimizer": "newest", "method": "lora", "instance_prompt": "zkz", "max_grad_norm": 0})
@@ -130,7 +131,7 @@ print(json.dumps({
     "far from 1": [problem.field for problem in rate_problems(config.replace(learning_rate=1e-4))],
     "strange": [warning.field for warning in config_warnings.warnings(high, 12) if warning.is_grave],
     "named": [w.remedy for w in config_warnings.warnings(high.replace(optimizer="lion"), 12) if w.is_grave][0],
-    "fused": [fused_backward.is_possible(x.replace(max_grad_norm=0, mixed_precision="no")) for x in (config, usual)],
+    "fused": [kept_gradients.are_freed(x.replace(max_grad_norm=0, mixed_precision="no")) for x in (config, usual)],
     "bytes": state_bytes(config.optimizer, {}),
     "made": type(optimizer_creation.make_optimizer(config, groups)).__name__,
     "imported": imported.settings,

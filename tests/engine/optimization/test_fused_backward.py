@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dreambooth_ext.core.checks import kept_gradients
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.optimization import fused_backward
 from dreambooth_ext.engine.optimization.fused_backward import FusedBackward
 from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
 from dreambooth_ext.engine.optimization.single_steps import SingleSteps
@@ -30,7 +30,7 @@ def assert_same(trainer: Trainer, monkeypatch, **settings) -> None:
     monkeypatch.setattr(FusedBackward, "_step", counted)
     one = trainer.train(**OFF, **settings)
     assert len(steps) > 100
-    monkeypatch.setattr(loop_state, "is_possible", lambda *a: False)
+    monkeypatch.setattr(loop_state, "are_freed", lambda *a: False)
     steps.clear()
     other = trainer.train(**OFF, **settings)
     assert steps == []
@@ -113,10 +113,10 @@ def test_a_loss_that_is_no_number_does_not_reach_the_weights(trainer, monkeypatc
 )
 def test_not_where_all_gradients_are_needed_at_once(settings):
     usual = {"max_grad_norm": 0, "mixed_precision": "bf16", "optimizer": "adamw8bit"}
-    assert fused_backward.is_possible(RunConfig(**usual)) and not fused_backward.is_possible(
+    assert kept_gradients.are_freed(RunConfig(**usual)) and not kept_gradients.are_freed(
         RunConfig(**usual), processes=2
     )
-    assert not fused_backward.is_possible(RunConfig(**usual | settings))
+    assert not kept_gradients.are_freed(RunConfig(**usual | settings))
 
 
 # --- clipping by the norm of the step before
