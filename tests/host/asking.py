@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.core.runs import job_options, run_folder, training_states
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host.environment.environment import Status
+from dreambooth_ext.host.environment.interpreter import REPOSITORY, clean_variables
 from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.hosts.folder_host import FolderHost
 from dreambooth_ext.host.jobs.loans import Loan, Loans
@@ -145,7 +147,7 @@ class Notes:
 
 
 class Trainer:
-    """An environment that is ready, or is what it is told to be."""
+    """An environment that is ready, or is what it is told to be: that of the tests themselves."""
 
     def __init__(self, folder: Path):
         self.folder, self.tree, self.log = folder, folder / "venv", folder / "install.log"
@@ -153,6 +155,12 @@ class Trainer:
 
     def status(self) -> Status:
         return Status(self.state, "" if self.state == "ready" else "It is not there.", str(self.folder))
+
+    def command(self, argv: list[str]) -> list[str]:
+        return [sys.executable, *argv]
+
+    def variables(self, changes: dict[str, str] | None = None) -> dict[str, str]:
+        return clean_variables(PYTHONPATH=str(REPOSITORY), **(changes or {}))
 
     def check_unused(self) -> None:
         if self.used:

@@ -48,6 +48,7 @@ class Concept:
     repeats: int = 1
     subset: kohya_dataset.Subset | None = None  # where a kohya data set describes it
     mask_dir: str = ""  # "" for masks beside the pictures alone
+    by_alpha: bool = False  # the transparency of pictures without a mask weighs their loss
     pictures_setting: str = "instance_data_dir"  # what `instance_data_dir` is called in messages
 
     def named(self, setting: str) -> str:
@@ -117,6 +118,7 @@ def _concepts(config: RunConfig, data_set: kohya_dataset.DataSet | None) -> list
                 variation=usual,
                 caption_extension=config.caption_extension,
                 mask_dir=config.mask_dir or "",
+                by_alpha=config.alpha_as_loss_weight,
             )
         ]
     found = []
@@ -135,6 +137,7 @@ def _concepts(config: RunConfig, data_set: kohya_dataset.DataSet | None) -> list
                 variation=usual,
                 caption_extension=config.caption_extension,
                 mask_dir=texts["mask_dir"] or config.mask_dir or "",
+                by_alpha=config.alpha_as_loss_weight,
             )
         )
     return found
@@ -152,6 +155,7 @@ def _of_subset(config: RunConfig, subset: kohya_dataset.Subset) -> Concept:
         caption_extension=subset.settings.get("caption_extension", config.caption_extension),
         repeats=subset.repeats,
         mask_dir=subset.mask_folder or config.mask_dir or "",
+        by_alpha=subset.settings.get("alpha_as_loss_weight", config.alpha_as_loss_weight),
         subset=subset,
     )
 

@@ -39,7 +39,7 @@ class LeftOut:
     """Names of files that look like pictures but are not trained on."""
 
     unread: list[str] = field(default_factory=list)  # OTHER_FORMATS
-    paths: list[str] = field(default_factory=list)  # the same with their folders
+    found: list[Found] = field(default_factory=list)  # the same with what is around them
     masks: list[str] = field(default_factory=list)  # of a picture beside them: its `Found.mask`
     others: list[str] = field(default_factory=list)  # further masks of it, and CONDITIONS
 
@@ -113,6 +113,7 @@ def _walk(
         raise OSError(Message("pictures.folders_too_deep", most=DEEPEST))
     folders: list[str] = []
     pictures: list[str] = []
+    unread: list[str] = []
     others: dict[str, str] = {}
     with os.scandir(folder) as items:
         for item in items:
@@ -130,10 +131,11 @@ def _walk(
             else:
                 _add(others, name)
                 if os.path.splitext(name)[1].lower() in OTHER_FORMATS:
-                    left.unread.append(name)
-                    left.paths.append(os.path.join(folder, name))
-    marked = _marked(pictures)
+                    unread.append(name)
+    marked = _marked(pictures, unread)
     masks = _masks(marked)
+    left.unread += unread
+    left.found += [Found(folder, name, parts, others, masks.get(os.path.splitext(name)[0], "")) for name in unread]
     left.masks += masks.values()
     left.others += marked.keys() - masks.values()
     inside = [(natural_key(name), name, False) for name in pictures if name not in marked]
@@ -156,11 +158,11 @@ def _key(name: str) -> str:
     return stem + ending.lower()
 
 
-def _marked(names: list[str]) -> dict[str, tuple[str, str]]:
+def _marked(names: list[str], unread: list[str]) -> dict[str, tuple[str, str]]:
     """The names that mark other pictures, each with the stem of its picture and the mark: "a-masklabel.png" beside
-    "a.jpg"."""
+    "a.jpg", or beside an unread "a.heic"."""
     stems = {name: os.path.splitext(name)[0] for name in names}
-    known = set(stems.values())
+    known = {*stems.values(), *(os.path.splitext(name)[0] for name in unread)}
     return {
         name: (stem[: -len(end)], end)
         for name, stem in stems.items()

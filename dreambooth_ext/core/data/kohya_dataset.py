@@ -27,6 +27,7 @@ MOST_PROBLEMS = 100
 
 # Theirs -> ours, where the value means the same
 OF_SUBSETS = {
+    "alpha_mask": "alpha_as_loss_weight",
     "caption_dropout_rate": "caption_dropout",
     "caption_extension": "caption_extension",
     "caption_separator": "caption_separator",
@@ -41,7 +42,6 @@ OWN = ("image_dir", "num_repeats", "class_tokens", "is_reg", "metadata_file", "c
 TABLES = ("datasets", "subsets")
 # Names that are refused where they ask for anything, with what asks for nothing, and the problem's code
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "alpha_mask": ((False,), "dataset.unsupported"),
     "caption_dropout_every_n_epochs": ((0,), "dataset.use_caption_dropout_rate"),
     "color_aug": ((False,), "dataset.unsupported"),
     "enable_wildcard": ((False,), "dataset.no_wildcards"),
@@ -305,6 +305,8 @@ def problems(config: RunConfig, found: DataSet) -> list[Problem]:
     if not config.masked_loss:
         unused = (subset for subset in found.subsets if subset.mask_folder)
         wrong += [Problem("dataset.masks_are_off", FIELD, folder=shown(subset.mask_folder)) for subset in unused]
+        clear = (subset for subset in found.subsets if subset.settings.get("alpha_as_loss_weight"))
+        wrong += [Problem("dataset.alpha_is_off", FIELD, folder=shown(subset.folder)) for subset in clear]
     for name, value in found.run.items():
         if getattr(config, name) != value:
             wrong.append(Problem("dataset.says_another", name, asked=getattr(config, name), value=value))

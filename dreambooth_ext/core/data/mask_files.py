@@ -17,9 +17,22 @@ from ..messages.message import reason_of
 from ..system.files import expanded
 from .concepts import Concept
 from .entry import Entry
-from .folder_scan import MASKS, Found, find_pictures
+from .folder_scan import EXTENSIONS, MASKS, Found, find_pictures
 
+ANOTHER_SHAPE = 0.01  # by how much a mask's proportions may differ from its picture's, beside a pixel from rounding
 Places = dict[tuple[tuple[str, ...], str], str]  # folders on the way, and the stem -> the path of a mask
+
+
+def beside(path: Path, ends: Sequence[str] = MASKS) -> list[str]:
+    """The names of the masks beside a picture, the one that counts first. ends: of names that belong to a picture."""
+    names = [path.stem + end + ending for end in ends for ending in (".png", *sorted(EXTENSIONS))]
+    return [name for name in dict.fromkeys(names) if path.with_name(name).is_file()]
+
+
+def fits(picture: tuple[int, int], mask: tuple[int, int]) -> bool:
+    """Whether a mask has its picture's proportions; sizes are (width, height)."""
+    (wide, high), (width, height) = picture, mask
+    return abs(width * high - height * wide) <= max(wide, high) + ANOTHER_SHAPE * width * high
 
 
 def masks_of(config: RunConfig, concept: Concept, found: Sequence[Found]) -> tuple[dict[Path, str], list[Problem]]:
@@ -59,16 +72,18 @@ def _places(concept: Concept) -> tuple[Places, list[Problem]]:
     return places, []
 
 
-def problems(config: RunConfig, entries: Sequence[Entry]) -> list[Problem]:
+def problems(config: RunConfig, entries: Sequence[Entry], concepts: Sequence[Concept]) -> list[Problem]:
     """The problem that no picture has a mask. entries: without class pictures, which count as a whole."""
-    if not config.masked_loss or not entries or any(entry.mask for entry in entries) or config.alpha_as_loss_weight:
+    if not config.masked_loss or not entries:
+        return []
+    if any(entry.mask or concepts[entry.concept].by_alpha for entry in entries):
         return []
     return [Problem("masks.none", "masked_loss", count=len(entries))]
 
 
-def warnings(config: RunConfig, entries: Sequence[Entry]) -> list[Problem]:
+def warnings(config: RunConfig, entries: Sequence[Entry], concepts: Sequence[Concept]) -> list[Problem]:
     """A warning of pictures without a mask. entries: as in `problems`."""
-    without = [entry.path.name for entry in entries if not entry.mask]
-    if not config.masked_loss or not without or config.alpha_as_loss_weight:
+    without = [entry.path.name for entry in entries if not entry.mask and not concepts[entry.concept].by_alpha]
+    if not config.masked_loss or not without:
         return []
     return [Problem("masks.missing", "masked_loss", count=len(without), total=len(entries), names=some(without))]

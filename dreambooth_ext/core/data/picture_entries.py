@@ -82,7 +82,7 @@ def warnings(config: RunConfig, entries: list[Entry], subjects: Subjects | None 
     known = subjects.concepts
     found = list(subjects.data_set.warnings) if subjects.data_set else []
     found += _caption_warnings(config, entries, known) + _left_out_warnings(config, entries, known)
-    found += mask_files.warnings(config, [entry for entry in entries if not entry.is_class])
+    found += mask_files.warnings(config, [entry for entry in entries if not entry.is_class], known)
     if config.method not in SUBJECT_METHODS:
         return found
     counts: dict[str, int] = {}
@@ -192,7 +192,7 @@ def entries(config: RunConfig, subjects: Subjects | None = None) -> tuple[list[E
                 classes += made
                 problems += trouble
     if not any(problem.field.endswith("mask_dir") for problem in problems):
-        problems += mask_files.problems(config, instances)
+        problems += mask_files.problems(config, instances, subjects.concepts)
     instances, trouble = validation_split.hold_out(config, instances, known)
     used = [entry for entry in instances if entry.repeats]
     if instances and not used:

@@ -24,5 +24,5 @@ def list_viewable(folder: Path) -> list[Path]:
     """
     left = folder_scan.LeftOut()
     found = [item.path for item in folder_scan.find_pictures(folder, left=left)]
-    found += [Path(path) for path in left.paths if is_converted(path)]
+    found += [item.path for item in left.found if is_converted(item.name)]
     return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])

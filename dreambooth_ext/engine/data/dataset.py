@@ -72,13 +72,12 @@ class Dataset:
         """
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
             warn(Problem("pictures.one_bucket", resolution=self.config.resolution))
-        opaque = self.config.alpha_as_loss_weight
         with contextlib.closing(picture_checks.Bounded(warn)) as left_out:
             found = picture_checks.scan(
-                self.entries, self.target, self.cache_dir is not None, left_out, warn, measured, opaque
+                self.entries, self.target, self.cache_dir is not None, left_out, warn, measured, self._by_alpha
             )
             picture_checks.warn_of_copies(found, warn)
-            found = masks.usable(found, left_out)
+            found = masks.usable(found, self.config.masked_loss, left_out)
             if self.cached:
                 assert vae is not None
                 size = latent_encoding.memory_bytes(found, self._flips)
@@ -91,6 +90,9 @@ class Dataset:
                 found = picture_checks.verify(found, progress, left_out)
                 self.samples = PixelSamples(self.config, self._variations)
         self.arrange(found)
+
+    def _by_alpha(self, entry: Entry) -> bool:
+        return self.concepts[entry.concept].by_alpha
 
     def _flips(self, picture: Picture) -> bool:
         return self._variations[picture.entry.concept].random_flip and not picture.entry.is_held

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
 from ...core.data.entry import Entry
+from ...core.data.mask_files import fits
 from ...core.errors import Problem, UserError
 from ...core.facts.methods import PROMPTED_METHODS
 from ...core.pictures.training_crop import Crop
@@ -26,7 +27,6 @@ from .picture_checks import Warn
 
 LATENT_SIDE = 8  # pixels per latent pixel, along each side
 KEPT = 2**28  # bytes of masks that stay in memory; of latents of 512 pixels, 65 000 masks
-ANOTHER_SHAPE = 0.01  # by how much a mask's proportions may differ from its picture's, beside a pixel from rounding
 
 
 class Masks:
@@ -42,7 +42,7 @@ class Masks:
         """Return the weight of each number's error, and that of its distance to the base's own prediction. None: all
         errors count the same; the base's prediction counts nowhere."""
         config = self.config
-        if not config.masked_loss and not config.alpha_as_loss_weight:
+        if not config.masked_loss and not picture.by_alpha:
             return None, None
         values_1hw = self._values(picture, crop, flip)
         if not config.masked_loss:
@@ -58,11 +58,11 @@ class Masks:
         """Return the mask cut as the picture is, (1, h, w), uint8. Those of the usual crop stay in memory."""
         size = (crop.target[0] // self.side, crop.target[1] // self.side)
         if crop != picture.crop:  # a random one
-            return mask_values(picture.entry, crop, flip, size, self.config.alpha_as_loss_weight)
+            return mask_values(picture.entry, crop, flip, size, picture.by_alpha)
         key = (picture.entry.path, picture.entry.mask, flip)
         known = self._known.get(key)
         if known is None:
-            known = mask_values(picture.entry, crop, flip, size, self.config.alpha_as_loss_weight)
+            known = mask_values(picture.entry, crop, flip, size, picture.by_alpha)
             if self._bytes + known.numel() <= KEPT:
                 self._known[key] = known
                 self._bytes += known.numel()
@@ -94,20 +94,24 @@ def mask_values(entry: Entry, crop: Crop, flip: bool, size: tuple[int, int], by_
 def require_shape(entry: Entry, picture: tuple[int, int], mask: tuple[int, int]) -> None:
     """Raise UserError unless a mask has its picture's proportions; sizes are (width, height)."""
     (wide, high), (width, height) = picture, mask
-    if abs(width * high - height * wide) > max(wide, high) + ANOTHER_SHAPE * width * high:
+    if not fits(picture, mask):
         sizes = {"width": width, "height": height, "wide": wide, "high": high}
         raise UserError("masks.other_shape", "masked_loss", file=entry.mask, picture=entry.path.name, **sizes)
 
 
-def require_use(entry: Entry, crop: Crop) -> None:
-    """Raise UserError unless the mask can be read, fits its picture and leaves something of the crop to learn."""
-    if entry.mask and not mask_values(entry, crop, False, crop.target, False).any():
-        raise UserError("masks.black", "masked_loss", file=entry.mask)
+def require_use(picture: Picture, is_masked: bool) -> None:
+    """Raise UserError unless the mask can be read, fits its picture and leaves something of the crop to learn.
+
+    is_masked: whether transparency is a mask, and not weights of mean 1 (`alpha_weights`).
+    """
+    entry, crop, by_alpha = picture.entry, picture.crop, picture.by_alpha and is_masked
+    if (entry.mask or by_alpha) and not mask_values(entry, crop, False, crop.target, by_alpha).any():
+        raise UserError("masks.black", "masked_loss", file=entry.mask or str(entry.path))
 
 
-def usable(pictures: list[Picture], warn: Warn) -> list[Picture]:
+def usable(pictures: list[Picture], is_masked: bool, warn: Warn) -> list[Picture]:
     """Read every mask once. Returns the pictures whose masks are of use, and those without one."""
-    results = ahead(lambda picture: attempt(require_use, picture.entry, picture.crop), pictures, 2 * workers())
+    results = ahead(lambda picture: attempt(require_use, picture, is_masked), pictures, 2 * workers())
     kept = []
     for picture, result in zip(pictures, results, strict=True):
         if isinstance(result, UserError):

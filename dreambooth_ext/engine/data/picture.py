@@ -20,11 +20,11 @@ class Picture:
     entry: Entry
     crop: Crop
     digest: str  # sha256 of its bytes; "" if latents are not cached on disk
-    opaque: bool = False  # transparent parts keep their colours, since the loss weighs them by opacity
+    by_alpha: bool = False  # transparent parts keep their colours, since the loss weighs them by opacity
 
     def pixels(self, crop: Crop | None = None, flip: bool = False) -> Tensor:
         """Return `images.training_pixels` of this picture. crop: replaces the default one."""
-        return training_pixels(self.entry.path, crop or self.crop, flip, self.opaque)
+        return training_pixels(self.entry.path, crop or self.crop, flip, self.by_alpha)
 
     def key(self, flip: bool, vae: str) -> Hashable:
         """Return the key of the picture's posterior in the cache."""
@@ -32,4 +32,4 @@ class Picture:
             return (str(self.entry.path), self.crop, flip)  # in memory nothing outlives the run
         crop = self.crop
         place = (crop.original, crop.target, crop.left, crop.top)
-        return content_key(self.digest, (*place, "opaque") if self.opaque else place, flip, vae)
+        return content_key(self.digest, (*place, "opaque") if self.by_alpha else place, flip, vae)

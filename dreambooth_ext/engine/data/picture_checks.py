@@ -48,16 +48,17 @@ def scan(
     left_out: Warn,
     warn: Warn,
     progress: Progress,
-    opaque: bool = False,
+    by_alpha: Callable[[Entry], bool] = lambda entry: False,
 ) -> list[Picture]:
     """Read the size of every picture from its header. `target` maps a size to the training size, both (width, height).
 
-    digests: also hash the files' contents. Unreadable pictures are reported to `left_out`.
+    digests: also hash the files' contents. by_alpha: whose transparency weighs the loss. Unreadable pictures are
+    reported to `left_out`.
     """
 
     def measure(entry: Entry) -> Picture:
         size = picture_size(entry.path)
-        return Picture(entry, centre_crop(size, target(size)), _digest(entry.path) if digests else "", opaque)
+        return Picture(entry, centre_crop(size, target(size)), _digest(entry.path) if digests else "", by_alpha(entry))
 
     found = []
     for done, result in enumerate(ahead(lambda entry: attempt(measure, entry), entries, window=256), 1):

@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from ...core.config.parsing import some
+from ...core.data import mask_files
 from ...core.data.folder_scan import FORMATS, TEXTS
 from ...core.errors import UserError
 from ...core.messages.message import reason_of
 from ...core.pictures import mask_kinds, viewable
+from ...core.pictures.edit import Edit
 from ...core.system.terminal import Progress
 from ..pictures.conversion import convert
+from ..pictures.editing import carried
 from ..pictures.masks import make_mask
+from ..pictures.other_formats import readable_formats
+from ..pictures.picture_file import open_grey, picture_size
 from . import whole_set
 from .finding import unreadable
 from .looking import look
@@ -125,8 +130,11 @@ def write_copies(
     pictures: Sequence[dict[str, Any]],
     mask: tuple[str, str] | None = None,
 ) -> int:
-    """Write the mended copies, their captions, and masks if a kind and a model are given; return how many pictures
-    there are now. What a mask lacks is told in `pictures`, as "no_mask". Raises UserError."""
+    """Write the mended copies with their captions and masks; return how many pictures there are now.
+
+    mask: the kind and the model that make those of pictures without one. Why a copy has no mask, though it should, is
+    told in `pictures`, as "no_mask". Raises UserError.
+    """
     copied = 0
     try:
         with Progress(len(paths), "Writing") as progress:
@@ -138,8 +146,11 @@ def write_copies(
                 place.mkdir(parents=True, exist_ok=True)
                 stem = free_stem(place, path)
                 written = convert(str(path), str(place / stem), told["crop"])
-                if mask:
-                    told["no_mask"] = write_mask(place / written["file"], stem, mask)
+                own, target = mask_files.beside(path), place / f"{stem}-masklabel.png"
+                if own:
+                    told["no_mask"] = crop_mask(path, path.with_name(own[0]), told["crop"], target)
+                elif mask:
+                    told["no_mask"] = write_mask(place / written["file"], target, mask)
                 for ending in TEXTS:
                     if path.with_suffix(ending).is_file():
                         shutil.copyfile(path.with_suffix(ending), place / (stem + ending))
@@ -150,11 +161,25 @@ def write_copies(
     return copied
 
 
-def write_mask(picture: Path, stem: str, mask: tuple[str, str]) -> str:
+def crop_mask(picture: Path, mask: Path, crop: list[int], target: Path) -> str:
+    """Write the part of a picture's own mask that belongs to its copy; return why there is none, or ""."""
+    try:
+        size, image = picture_size(picture, readable_formats()), open_grey(mask)
+        if not mask_files.fits(size, image.size):
+            sizes = {"width": image.width, "height": image.height, "wide": size[0], "high": size[1]}
+            raise UserError("masks.other_shape", "masked_loss", file=mask.name, picture=picture.name, **sizes)
+        box = (crop[0], crop[1], crop[2], crop[3])
+        carried(image, Edit(), Edit(crop=box), size).save(target, "PNG")
+    except UserError as error:
+        return str(error.problem.message)
+    return ""
+
+
+def write_mask(picture: Path, target: Path, mask: tuple[str, str]) -> str:
     """Write the mask of a copy beside it; return why there is none, or "". Raises UserError for what fails for all."""
     by, model = mask
     try:
-        make_mask(str(picture), str(picture.with_name(f"{stem}-masklabel.png")), by, model=model)
+        make_mask(str(picture), str(target), by, model=model)
     except UserError as error:
         if error.problem.field != "picture":
             raise

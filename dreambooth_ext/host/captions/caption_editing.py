@@ -14,7 +14,6 @@ from ...core.data import captions, folder_scan
 from ...core.errors import UserError
 from ..errors import Refusal
 from ..hosts import path_policy
-from ..pictures.folder_copy import copy_folder
 from ..pictures.uploads import LARGEST_CAPTION, USED, PictureSets, reading, stamp_of
 from . import proposals
 from .caption_history import History
@@ -129,10 +128,6 @@ class CaptionEditing:
             history.write()
             changed = [{"name": key, "before": texts[key], "after": text} for key, text in after.items()]
             return {"changed": changed, "left": left, **_steps(history)}
-
-    def copy(self, name: str | None, folder: str | None) -> dict[str, Any]:
-        """A copy of a set, or of a folder of this machine, that may be changed: {"set", "folder"}."""
-        return self.sets.copy(name) if name else copy_folder(self.sets, self._folder(folder or ""))
 
     def _check_readable(self, known: Mapping[str, tuple[Path, str]], after: Mapping[str, str]) -> None:
         """Raise a Refusal if a file that is to be replaced has a text which nobody could read."""

@@ -15,7 +15,7 @@ CAPTIONS = Message("import.captions_beside")
 
 def read(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: Place) -> list[Subject]:
     data_sets = objects(values.get("datasets"))
-    _masks(flat, found)
+    _masks(values, data_sets, flat, found)
     method = found.settings.get("method", "dreambooth")
     if method not in SUBJECT_METHODS:
         return _without_concepts(data_sets, flat, found, place)
@@ -42,12 +42,17 @@ def read(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: P
     return subjects
 
 
-def _masks(flat: dict[str, Any], found: Imported) -> None:
+def _masks(values: dict[str, Any], data_sets: list[dict[str, Any]], flat: dict[str, Any], found: Imported) -> None:
     """Import the masked loss as kohya's scripts have it: what is black counts nothing, and a small mask counts less."""
-    if flat.get("masked_loss") is True:
-        found.take("masked_loss", "masked_loss", True)
-        found.take("masked_loss", "unmasked_weight", 0)
-        found.take("masked_loss", "normalize_masked_area_loss", False)
+    (general,) = objects([values.get("general")]) or [{}]
+    tables = [{**general, **data_set, **one} for data_set in data_sets for one in objects(data_set.get("subsets"))]
+    if len({table.get("alpha_mask") is True for table in tables}) > 1:
+        found.ignore("alpha_mask", Message("import.first_data_set"))
+    if flat.get("masked_loss") is True or flat.get("alpha_mask") is True:
+        asked = "masked_loss" if flat.get("masked_loss") is True else "alpha_mask"
+        found.take(asked, "masked_loss", True)
+        found.take(asked, "unmasked_weight", 0)
+        found.take(asked, "normalize_masked_area_loss", False)
     elif not is_nothing(flat.get("conditioning_data_dir")):
         found.ignore("conditioning_data_dir", NO_COUNTERPART)
 

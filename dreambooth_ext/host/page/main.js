@@ -40,6 +40,7 @@ class Page {
         this.title = new PageTitle();
         this.shell = this.#build();
         place.replaceChildren(this.shell);
+        place.addEventListener("keydown", (event) => event.stopPropagation()); // the WebUI's keys fail in others' tabs
         document.addEventListener("visibilitychange", () => document.hidden || this.pollNow());
         this.#start();
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,13 +24,32 @@ def put(sets: PictureSets, worker: PictureWorker, name: str, file: str, data: by
     with TemporaryDirectory() as folder:
         source = Path(folder) / f"original{Path(file).suffix.lower()}"
         source.write_bytes(data)
-        try:
-            made = worker.ask("convert", source, keep=False, out=str(Path(folder) / "converted"))
-        except Unreadable as error:
-            values = error.problem.values | ({"file": file} if "file" in error.problem.values else {})
-            raise Refusal(422, error.problem.code, "picture", **values) from None
-        converted = Path(folder) / made["file"]
-        kept = sets.put(name, Path(file).stem + converted.suffix, converted.read_bytes())
+        made = convert(worker.ask, source, Path(folder) / "converted", file)
+        kept = sets.put(name, _name(sets, name, file, made.suffix), made.read_bytes())
     with files.replacing(Path(kept["folder"]) / KEPT / file) as temporary:
         temporary.write_bytes(data)
     return kept
+
+
+def _name(sets: PictureSets, name: str, file: str, suffix: str) -> str:
+    """What the converted picture is called: as its original, unless another picture of the set is."""
+    folder = sets.folder / safe_name(name)
+    stem = Path(file).stem
+    if (folder / KEPT / file).exists():  # the same again
+        return stem + suffix
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    known = {path.stem.lower() for path in folder.iterdir()} if folder.is_dir() else set()
+    return next(name for name in names if name.lower() not in known) + suffix
+
+
+def convert(ask: Callable[..., Any], picture: Path, target: Path, name: str = "") -> Path:
+    """Have the picture worker write a picture beside `target` in a format that training reads; the file's path.
+
+    name: what the picture is called for people. Raises a Refusal (422) if it cannot be read.
+    """
+    try:
+        made = ask("convert", picture, keep=False, out=str(target))
+    except Unreadable as error:
+        named = {"file": name or picture.name} if "file" in error.problem.values else {}
+        raise Refusal(422, error.problem.code, "picture", **(error.problem.values | named)) from None
+    return target.with_name(made["file"])

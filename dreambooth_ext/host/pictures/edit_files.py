@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...core.data import folder_scan
+from ...core.data import folder_scan, mask_files
 from ...core.pictures import edit_history
 from ...core.pictures.edit import Edit, Size
 from ...core.pictures.edit_history import History, Mask, Step
@@ -30,18 +30,6 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # FAT and some network disks know no links
         shutil.copy2(source, target)
-
-
-def copy_edits(folder: Path, target: Path) -> None:
-    """Copy originals, masks and history of a set into a copy of the set."""
-    mend(folder)
-    for part in (".", edit_history.ORIGINALS, edit_history.MASKS):
-        source, place = folder / edit_history.FOLDER / part, target / edit_history.FOLDER / part
-        if source.is_dir() and not source.is_symlink():
-            place.mkdir(parents=True, exist_ok=True)
-            for item in os.scandir(source):
-                if item.is_file(follow_symlinks=False) and not item.name.startswith(files.TEMPORARY):
-                    link_or_copy(Path(item.path), place / item.name)
 
 
 def mend(folder: Path) -> None:
@@ -131,9 +119,8 @@ def free_name(path: Path) -> Path:
 
 def masks_beside(path: Path, only_masks: bool = False) -> list[str]:
     """The names of the pictures that belong to this one, the painted mask first."""
-    ends = folder_scan.MASKS if only_masks else (*folder_scan.MASKS, *folder_scan.CONDITIONS)
-    names = [path.stem + end + ending for end in ends for ending in (".png", *sorted(folder_scan.EXTENSIONS))]
-    return [name for name in dict.fromkeys(names) if path.with_name(name).is_file()]
+    others = () if only_masks else folder_scan.CONDITIONS
+    return mask_files.beside(path, (*folder_scan.MASKS, *others))
 
 
 def mask_beside(path: Path) -> Path | None:

@@ -6,7 +6,6 @@ Uploads are never served as they came: pictures are shown as JPEGs that are made
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import threading
 import unicodedata
@@ -19,10 +18,11 @@ from ...core.config.names import RESERVED
 from ...core.data import captions, folder_scan, picture_entries
 from ...core.errors import UserError
 from ...core.messages.message import Message, beside, reason_of
+from ...core.pictures import viewable
 from ...core.system import files
 from ..errors import Refusal
 from . import image_decoding, set_about
-from .edit_files import copy_edits, link_or_copy, masks_beside, mend
+from .edit_files import masks_beside, mend
 
 TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/bmp", "image/x-ms-bmp",
          "image/x-bmp", "image/heic", "image/heif", "image/avif", "image/tiff", "image/gif")  # fmt: skip
@@ -107,14 +107,19 @@ class PictureSets:
         }
 
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
-        """One page of the pictures in any folder and below. Raises a Refusal (422) if it cannot be read."""
+        """One page of the pictures in any folder and below. Raises a Refusal (422) if it cannot be read.
+
+        "unread": how many more there are in formats that a copy converts.
+        """
+        left = folder_scan.LeftOut()
         with reading(folder):
-            found = list(folder_scan.find_pictures(folder))
+            found = list(folder_scan.find_pictures(folder, left=left))
         shown = [
             {"name": item.path.relative_to(folder).as_posix(), **self._about(item.path), "mask": mask_stamp(item)}
             for item in found[start:][:PAGE]
         ]
-        return {"folder": str(folder), "pictures": shown, "start": start, "count": len(found)}
+        unread = sum(map(viewable.is_converted, left.unread))
+        return {"folder": str(folder), "pictures": shown, "start": start, "count": len(found), "unread": unread}
 
     def picture(self, name: str, picture: str) -> Path:
         """A picture's file. Raises a Refusal (404)."""
@@ -239,22 +244,6 @@ class PictureSets:
         """End what a kill cut short while a picture of this set was edited."""
         with self.changing, contextlib.suppress(UserError):  # a damaged history is told when somebody edits
             mend(folder)
-
-    def copy(self, name: str) -> dict[str, Any]:
-        """Copy the set under another name, so that it can be changed. Files are linked if the disk can; they are only
-        ever replaced."""
-        folder = self.path(name)
-        with self.changing:
-            taken = (safe_name(f"{folder.name[:80]}-{number}") for number in itertools.count(2))
-            target = self.made(next(name for name in taken if not (self.folder / name).exists()))
-            for item in os.scandir(folder):
-                if item.is_file(follow_symlinks=False) and item.name != USED:
-                    link_or_copy(Path(item.path), target / item.name)
-            copy_edits(folder, target)
-            if title := set_about.title(folder):
-                number = target.name.rpartition("-")[2]
-                set_about.write_title(target, f"{title[:90]} ({number})")
-        return {"set": target.name, "folder": str(target)}
 
     def made(self, name: str) -> Path:
         """A set's folder, made if it is new. Raises a Refusal."""

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
 from ...core.data import picture_entries, picture_list
+from ...core.errors import UserError
 from ..errors import Refusal
 from ..hosts import path_policy
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.run_index import RunIndex, is_component
 from ..pictures import set_about
+from ..pictures.copy_jobs import CopyJobs
 from ..pictures.uploads import PictureSets
 from .runs_ahead import picture_folders, runs_ahead
 from .set_users import SetUsers
@@ -25,10 +27,10 @@ SHOWN = 24  # pictures of a run's subject
 
 
 class PictureFolders:
-    """Lists, shows and deletes pictures; `sets` saves new ones."""
+    """Lists, shows, copies and deletes pictures; `sets` saves new ones."""
 
-    def __init__(self, host: Host, index: RunIndex, dispatcher: Dispatcher, sets: PictureSets):
-        self.host, self.run_index, self.dispatcher, self.sets = host, index, dispatcher, sets
+    def __init__(self, host: Host, index: RunIndex, dispatcher: Dispatcher, sets: PictureSets, copies: CopyJobs):
+        self.host, self.run_index, self.dispatcher, self.sets, self.copies = host, index, dispatcher, sets, copies
         self.users = SetUsers(index.runs_dir, sets.folder)
 
     def list(self, name: str | None, folder: str | None, start: int) -> dict[str, Any]:
@@ -47,6 +49,12 @@ class PictureFolders:
             return self.sets.path(name or "")
         path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
         return Path(os.path.abspath(os.path.expanduser(folder)))
+
+    def copy(self, name: str, folder: str) -> dict[str, Any]:
+        """Begin to copy a set, or a folder of this machine, into a new set (`CopyJobs.start`). Raises a Refusal."""
+        if not name.strip() and not folder.strip():
+            raise UserError("captions.no_place", "set")
+        return self.copies.start(self.place(name, folder), name)
 
     def file(self, name: str, picture: str, folder: str | None) -> Path:
         """The file of a set's picture, or of one in a folder that `list` showed. Raises a Refusal."""

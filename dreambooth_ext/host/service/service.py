@@ -34,6 +34,7 @@ from ..jobs import planned_time, queue
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.planned_time import PlannedTimes
 from ..jobs.run_index import FAULTS, RunIndex
+from ..pictures.copy_jobs import CopyJobs
 from ..pictures.edits import PictureEdits
 from ..pictures.findings import PictureFindings
 from ..pictures.picture_worker import PictureWorker
@@ -89,7 +90,8 @@ class Service:
         self.words = WordCheck(host, self.drawing, self.runs_dir)
         self.downloads = Downloads(host, self.environment)
         self.tagging = Tagging(host, self.sets, self.drawing, self.downloads)
-        self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
+        self.copies = CopyJobs(self.sets, self.picture_worker.ask)
+        self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets, self.copies)
 
     def start(self) -> None:
         """Start training queued runs. Does nothing if already started."""
@@ -98,6 +100,7 @@ class Service:
         self.downloads.start()
 
     def close(self) -> None:
+        self.copies.close()
         self.downloads.close()
         self.idle_judge.close()
         self.dispatcher.close()

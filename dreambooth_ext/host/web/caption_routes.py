@@ -41,11 +41,6 @@ def table(s: Service) -> dict[str, Methods]:
         "/captions/redo": {
             "POST": Action(lambda call: s.captions.undo(call.text("set"), back=False), body="json", slow=True)
         },
-        "/captions/copy": {
-            "POST": Action(
-                lambda call: s.captions.copy(call.text("set", ""), call.text("folder", "")), 201, "json", slow=True
-            )
-        },
         "/captions/trained": {
             "POST": Action(
                 lambda call: s.captions_as_trained(call.object("config"), call.count("start") or 0),

@@ -14,7 +14,7 @@ from ...core.pictures import mask_kinds, training_crop, viewable
 from ..errors import Refusal
 from ..pictures import converted, edit_files, image_decoding, set_archive, uploads
 from ..service.service import Service
-from .endpoint import Action, Call, Methods, change
+from .endpoint import Action, Call, Methods, change, show
 from .responses import picture, tagged, to_json
 from .small_pictures import thumbnail
 
@@ -122,6 +122,10 @@ def import_set(call: Call) -> dict[str, Any]:
     return set_archive.read(call.service.sets, call.file, call.query.get("title", ""))
 
 
+def copy(call: Call) -> dict[str, Any]:
+    return call.service.pictures.copy(call.text("set", ""), call.text("folder", ""))
+
+
 def show_findings(call: Call) -> dict[str, Any]:
     return call.service.findings.show(*_looked_at(call), after=call.number("after", 0) or 0)
 
@@ -177,7 +181,8 @@ def table(s: Service) -> dict[str, Methods]:
         },
         "/pictures": {"GET": Action(list_pictures, slow=True)},
         "/pictures/{set}": {"DELETE": change(s.pictures.delete, "set")},
-        "/pictures/{set}/copy": {"POST": Action(lambda call: s.sets.copy(call.path["set"]), 201, "json", slow=True)},
+        "/copies": {"POST": Action(copy, 202, "json", slow=True)},
+        "/copies/{id}": {"GET": show(s.copies.show, "id"), "DELETE": change(s.copies.stop, "id")},
         "/pictures/{set}/{name:path}": {
             "GET": Action(show_picture, slow=True),
             "PUT": Action(put_picture, body="file", slow=True),

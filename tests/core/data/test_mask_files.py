@@ -10,6 +10,7 @@ import pytest
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries, picture_list
+from dreambooth_ext.core.data.concepts import concepts
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -137,6 +138,24 @@ def test_a_data_set_of_kohyas_names_masks(tmp_path):
     assert Path(entry.mask) == tmp_path / "masks" / "a.png"
     found = config_checks.check(config.replace(masked_loss=False)).problems
     assert [problem.code for problem in found if problem.field == "dataset_config"] == ["dataset.masks_are_off"]
+
+
+def test_a_data_set_of_kohyas_says_whose_transparency_is_a_mask(tmp_path):
+    make(tmp_path, "own/a.png", "other/a.png")
+    path = data_set(tmp_path, alpha_mask=True)
+    config = RunConfig(dataset_config=path, masked_loss=True, method="finetune")
+    assert picture_entries.entries(config)[1] == [] and [one.by_alpha for one in concepts(config)] == [True]
+    found = config_checks.check(config.replace(masked_loss=False)).problems
+    assert [problem.code for problem in found if problem.field == "dataset_config"] == ["dataset.alpha_is_off"]
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write("\n[[datasets.subsets]]\nimage_dir = 'other'\nclass_tokens = 'y'")
+    assert [one.by_alpha for one in concepts(config)] == [True, False]
+    assert [one.by_alpha for one in concepts(config.replace(alpha_as_loss_weight=True))] == [True, True]
+    entries, problems = picture_entries.entries(config)
+    (missing,) = [one for one in picture_entries.warnings(config, entries) if one.code == "masks.missing"]
+    assert problems == [] and (missing.values["count"], missing.values["total"]) == (1, 2)
+    Path(path).write_text(Path(path).read_text("utf-8").replace("true", '"some"'), "utf-8")
+    assert "dataset.bad_option" in [one.code for one in config_checks.check(config).problems]
 
 
 def test_settings_without_masks_have_no_effect(tmp_path):

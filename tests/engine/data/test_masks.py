@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -194,6 +195,55 @@ def test_transparency_is_the_mask_of_pictures_that_have_none(tmp_path):
         (batch,) = dataset(config.replace(alpha_as_loss_weight=by_alpha)).batches(0)
         clear = [key.endswith("s (1).png") for key in batch.keys].index(True)
         assert torch.allclose(batch.masks_b1hw[clear], torch.full((1, 8, 8), wanted))
+
+
+def transparent_set(folder: Path, sizes=SIZES) -> str:
+    """Pictures whose red is what their opacity is."""
+    folder.mkdir()
+    for number, size in enumerate(sizes):
+        grey = Image.fromarray(ramp(size))
+        bands = (grey, Image.new("L", size, 40), Image.new("L", size, 90), grey)
+        Image.merge("RGBA", bands).save(folder / f"s {number}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize(("crops", "buckets"), [("centre", True), ("random", False)])
+def test_alpha_mask_of_kohyas_data_sets(tmp_path, crops, buckets):
+    """A subset's transparency is its mask, another's is not; cut as the pixels, whose colours stay as they are stored.
+
+    The weights are sd-scripts' (apply_masked_loss): opacity from 0 to 1, its mean over each latent pixel.
+    """
+    for name in ("clear", "plain"):
+        transparent_set(tmp_path / name)
+    subsets = [{"image_dir": "clear", "alpha_mask": True, "flip_aug": True, "class_tokens": "s"},
+               {"image_dir": "plain", "class_tokens": "s"}]  # fmt: skip
+    (tmp_path / "set.json").write_text(json.dumps({"datasets": [{"enable_bucket": buckets, "subsets": subsets}]}))
+    config = RunConfig(dataset_config=str(tmp_path / "set.json"), resolution=128, enable_bucket=buckets,
+                       center_crop=crops == "centre", cache_latents=False, masked_loss=True, unmasked_weight=0.0,
+                       normalize_masked_area_loss=False)  # fmt: skip
+    made = dataset(config)
+    seen: dict[str, set] = {}
+    for step in range(24):
+        for batch in made.batches(step):
+            for index, key in enumerate(batch.keys):
+                found = batch.masks_b1hw[index, 0].numpy() * 255
+                if Path(key).parent.name == "plain":
+                    assert (found == 255).all()
+                    continue
+                red = (batch.pixels_bchw[index, 0] + 1) * 127.5
+                assert np.abs(found - blocks(red, 8)).max() < 6, (key, batch.time_ids_b6[index])
+                seen.setdefault(Path(key).name, set()).add(tuple(batch.time_ids_b6[index].tolist()))
+    assert len(seen) == len(SIZES) and max(len(places) for places in seen.values()) > 1
+
+
+def test_a_picture_that_is_transparent_all_over_is_left_out(tmp_path):
+    transparent_set(tmp_path / "own", [(64, 64)])
+    Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(tmp_path / "own" / "nothing.png")
+    config = RunConfig(instance_data_dir=str(tmp_path / "own"), instance_prompt="s", resolution=64,
+                       cache_latents=False, masked_loss=True, alpha_as_loss_weight=True)  # fmt: skip
+    warned: list = []
+    assert [picture.entry.path.name for picture in dataset(config, warned).pictures] == ["s 0.png"]
+    assert "nothing.png" in str(warned[0].message)
 
 
 def test_masks_of_usual_crops_are_read_once_up_to_a_limit(tmp_path, monkeypatch):

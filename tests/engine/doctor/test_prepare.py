@@ -6,8 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dreambooth_ext.engine import __main__ as engine
 from tests.engine.doctor.pictures import scene
@@ -134,6 +135,28 @@ def test_masks_of_the_copies(folder, tmp_path, capsys):
     with Image.open(out / "a-masklabel.png") as mask, Image.open(out / "a.jpg") as picture:
         assert mask.size == picture.size and mask.mode == "L"
         assert mask.getpixel((mask.width // 2, mask.height // 2)) == 255 and mask.getpixel((0, 0)) == 0
+
+
+def test_masks_beside_the_originals_go_along(folder, tmp_path, capsys):
+    """Each is cut as its picture is: both show the same here, and so do the copies. Other proportions are told."""
+    for name, end in (("a.jpg", "_mask.png"), ("c.gif", "-masklabel.png"), ("below/d.tif", "_mask.bmp")):
+        with Image.open(folder / name) as picture:  # a mask has an orientation of its own
+            seen = ImageOps.exif_transpose(picture).convert("L")
+        seen.resize((seen.width // 2, seen.height // 2) if "tif" in name else seen.size).save(
+            folder / (name.rpartition(".")[0] + end)
+        )
+    Image.new("L", (512, 100)).save(folder / "b_mask.png")
+    before, out = prints(folder), tmp_path / "out"
+    code, said, _ = run(capsys, folder, "--subject-type=style", "--out", out, "--mask=ellipse", "--json")
+    told = {one["file"]: one.get("no_mask") for one in json.loads(said)["pictures"]}
+    assert code == 0 and prints(folder) == before and "a_mask.png" not in told
+    assert told["a.jpg"] == told["c.gif"] == "" and "b_mask.png" in told["b.png"]
+    assert not list(out.glob("b-masklabel.png"))
+    for copy in (out / "a.jpg", out / "c.png", out / "below" / "d.png"):
+        with Image.open(copy) as picture, Image.open(copy.with_name(f"{copy.stem}-masklabel.png")) as mask:
+            assert mask.size == picture.size
+            wanted, found = np.asarray(picture.convert("L"), float), np.asarray(mask, float)
+            assert np.abs(wanted - found).mean() < (12 if copy.stem == "d" else 2), copy
 
 
 def test_pictures_without_a_mask_are_told(folder, tmp_path, capsys):

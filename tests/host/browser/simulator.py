@@ -37,6 +37,7 @@ from dreambooth_ext.host.importers import read
 from dreambooth_ext.host.jobs import planned_time
 from dreambooth_ext.host.jobs.curves import POINTS, Curves
 from dreambooth_ext.host.pictures import image_decoding, uploads
+from dreambooth_ext.host.pictures.copy_jobs import CopyJobs
 from dreambooth_ext.host.pictures.uploads import PictureSets
 from dreambooth_ext.host.service import schema
 from dreambooth_ext.host.service.preset_store import Presets
@@ -294,6 +295,7 @@ class Simulator:
         }
         self.presets = Presets(folder / "presets")
         self.sets = PictureSets(folder / "pictures")
+        self.copies = CopyJobs(self.sets, lambda *question, **values: None)
         self.runs: dict[str, Run] = {}
         self.looks = 0  # answers with all runs
         self.waiting: list[str] = []
@@ -512,7 +514,7 @@ class Application:
 
     def route(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
         sim = self.simulator
-        if parts[0] in ("runs", "pictures", "presets", "environment", "comparisons", "job"):
+        if parts[0] in ("runs", "pictures", "presets", "environment", "comparisons", "copies", "job"):
             return getattr(self, parts[0])(method, parts[1:], query, given)
         plain = {
             "GET schema": schema.schema,
@@ -598,8 +600,6 @@ class Application:
             if "folder" in query:
                 return sets.list_folder(Path(query["folder"]))
             return sets.list(query["set"]) if "set" in query else {"sets": [{**one, "runs": []} for one in sets.sets()]}
-        if method == "POST":
-            return JSONResponse(sets.copy(parts[0]), 201)
         if method == "PUT":
             return self._put(parts, query, given)
         if method == "DELETE":
@@ -617,6 +617,14 @@ class Application:
             return self.simulator.sets.put_caption(*parts, data, **shown)
         kept = self.simulator.sets.put(*parts, data)
         return JSONResponse(kept, 201 if kept["new"] else 200)
+
+    def copies(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        known = self.simulator.copies
+        if method == "POST":
+            name, folder = given.get("set", ""), given.get("folder", "")
+            place = self.simulator.sets.path(name) if name else Path(folder)
+            return JSONResponse(known.start(place, name), 202)
+        return known.show(parts[0]) if method == "GET" else known.stop(parts[0]) or {}
 
     # --- runs ---
 

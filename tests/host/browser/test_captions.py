@@ -12,6 +12,7 @@ from dreambooth_ext.core.captions import taggers
 from tests.host.asking import Asked
 from tests.host.captions.test_tagging import tagger
 from tests.host.drawing.pretended import pretending, trained, without_job
+from tests.host.pictures.test_copying import held
 
 from .test_page import until
 
@@ -292,3 +293,34 @@ def test_why_a_tagger_cannot_be_fetched_is_told(open_page, address, asked) -> No
     (asked.environment.folder / "broken").touch()
     dialog.locator("text=What would be downloaded?").click()
     dialog.locator(".db-problem:has-text('it is damaged')").wait_for()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_long_copy_shows_how_far_it_is_and_can_be_stopped(
+    open_page, address, asked, tmp_path, screenshot, monkeypatch, theme
+) -> None:
+    reached, go_on = held(monkeypatch, 4)
+    folder = fill(tmp_path / "my photos")
+    page = open_page(f"{address}webui?__theme={theme}")
+    form(page, source="folder", folder=str(folder), set="")
+    dialog = opened(page)
+    dialog.locator("text=Edit a copy").last.click()
+    assert reached.wait(30)
+    page.locator("text=2 of 4 files").wait_for()  # the fourth file is the third picture
+    screenshot(page, f"copying-1280-{theme}")
+    page.set_viewport_size({"width": 380, "height": 800})
+    screenshot(page, f"copying-380-{theme}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    stop = page.locator("dialog:has-text('Copying the pictures') button:text-is('Stop')").last
+    if theme == "light":
+        stop.click()
+    else:
+        page.keyboard.press("Escape")
+    until(stop.is_disabled)
+    go_on.set()
+    dialog.locator("text=Nothing of the copy is left").wait_for()
+    assert page.locator("text=Copying the pictures").count() == 0
+    assert sorted(path.name for path in asked.service.sets.folder.iterdir()) == ["mine"]
+    dialog.locator("text=Edit a copy").last.click()  # once more, to its end
+    dialog.locator("text=A copy was made: my photos").wait_for()
+    assert len(captions(asked, "my photos")) == 4

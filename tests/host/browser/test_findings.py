@@ -76,3 +76,24 @@ def test_a_picture_that_is_added_is_looked_at_and_heic_s_kin_are_converted(open_
     page.wait_for_selector(".db-picture-name[title='scan.png']", timeout=30_000)
     until(lambda: "Small" in kinds(page, "scan.png"))
     assert (asked.service.sets.folder / "mine" / ".converted" / "scan.tif").read_bytes() == stream.getvalue()
+
+
+def test_a_folder_of_a_telephones_pictures_becomes_a_set(open_page, address, asked, tmp_path, screenshot) -> None:
+    folder = tmp_path / "telephone"
+    folder.mkdir()
+    for number in range(2):
+        scene(300, 256, seed=number).save(folder / f"IMG {number}.tiff")
+    (folder / "IMG 2.heic").write_bytes(b"broken")
+    Image.new("L", (300, 256), 255).save(folder / "IMG 1_mask.png")
+    page = open_page(address)
+    form(page, source="folder", folder=str(folder), set="")
+    page.locator("text=such as HEIC: 3").wait_for()
+    assert page.locator(".db-picture").count() == 0  # a mask is none either
+    screenshot(page, "findings-unread")
+    page.click("text=Convert them in a copy")
+    page.locator("text=Not in the copy, since they cannot be read: IMG 2.heic").wait_for(timeout=60_000)
+    until(lambda: page.locator(".db-picture").count() == 2)
+    made = asked.service.sets.folder / "telephone"
+    assert (made / ".converted" / "IMG 0.tiff").exists() and (made / "IMG 1_mask.png").exists()
+    assert page.is_checked("input[value=upload]") and not page.locator("text=such as HEIC").is_visible()
+    screenshot(page, "findings-converted")

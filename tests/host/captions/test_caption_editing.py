@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth_ext.host.errors import Refusal
 from tests.host.asking import FAR, Asked
 
 CAPTIONS = {"1.png": "red sofa, evening", "2.png": "", "3.png": "evening, tree"}
@@ -102,7 +101,7 @@ def test_a_set_of_queued_runs_stays_and_its_copy_changes(asked):
     for refused in (edit(asked, "add", tags=["new"]), asked.post("captions/undo", {"set": "set"})):
         assert (refused.status, refused.json()["code"]) == (409, "upload.set_in_use")
     assert edit(asked, "add", {"preview": True}, tags=["new"]).status == 200
-    copy = asked.post("captions/copy", {"set": "set"}).json()["set"]
+    copy = asked.post("copies", {"set": "set"}).json()["set"]
     asked.post("captions", {"set": copy, "edit": {"kind": "add", "tags": ["new"]}})
     assert texts(asked, copy)["2.png"] == "new"
     assert before == {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
@@ -115,12 +114,12 @@ def test_a_folder_of_the_machine_is_only_read_and_copied(asked, tmp_path):
     listed = asked.get("captions", {"folder": str(folder)}).json()
     assert {one["name"]: one["caption"] for one in listed["pictures"]}["sub/1.png"] == "deep"
     assert (listed["set"], listed["undo"], listed["used"]) == ("", None, False)
-    made = asked.post("captions/copy", {"folder": str(folder)})
-    assert (made.status, made.json()["set"], made.json()["count"]) == (201, "Фото 1", 5)
+    made = asked.post("copies", {"folder": str(folder)})
+    assert (made.status, made.json()["set"], made.json()["count"]) == (202, "Фото 1", 5)
     asked.post("captions", {"set": "Фото 1", "edit": {"kind": "add", "tags": ["new"]}})
     found = texts(asked, "Фото 1")
     assert [found[name] for name in ("sub - 1.jpg", "sub - 1-2.png")] == ["deep, new"] * 2 and len(found) == 5
-    assert asked.post("captions/copy", {"folder": str(folder)}).json()["set"] == "Фото 1-2"
+    assert asked.post("copies", {"folder": str(folder)}).json()["set"] == "Фото 1-2"
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -128,7 +127,7 @@ def test_strangers_name_no_folder(asked, tmp_path, monkeypatch):
     monkeypatch.setattr(type(asked.host), "restricted", lambda self: "others can reach it")
     for answer in (
         asked.get("captions", {"folder": str(tmp_path)}),
-        asked.post("captions/copy", {"folder": str(tmp_path)}),
+        asked.post("copies", {"folder": str(tmp_path)}),
         asked.post("captions/trained", {"config": {"instance_data_dir": str(tmp_path)}}),
         asked.post("word", {"word": "sks", "base_model": str(tmp_path)}),
     ):
@@ -196,9 +195,7 @@ def test_proposals_are_taken_as_asked_and_can_be_undone(asked):
 def test_a_full_disk_refuses_before_anything_is_copied(asked, tmp_path, monkeypatch):
     folder = fill(tmp_path / "photos")
     monkeypatch.setattr("dreambooth_ext.core.system.files.free_bytes", lambda path: 10)
-    with pytest.raises(Refusal) as caught:
-        asked.service.captions.copy(None, str(folder))
-    assert caught.value.status == 507
+    assert asked.post("copies", {"folder": str(folder)}).json()["problem"]["code"] == "upload.disk_full"
     assert [path.name for path in asked.service.sets.folder.iterdir()] == ["set"]
 
 

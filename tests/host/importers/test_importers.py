@@ -655,6 +655,12 @@ def test_masks_as_kohyas_scripts_have_them(tmp_path):
     found = read.read(json.dumps({"max_resolution": "512", "LoRA_type": "Standard"} | data))
     assert not {"masked_loss", "mask_dir", "unmasked_weight"} & set(settings_of(found))
     assert "conditioning_data_dir" in reasons(found)
+    given = settings_of(read.read(json.dumps({"max_resolution": "512", "LoRA_type": "Standard", "alpha_mask": True})))
+    assert given["masked_loss"] is given["alpha_as_loss_weight"] is True  # transparency is a mask there, too
+    assert given["unmasked_weight"] == 0 and given["normalize_masked_area_loss"] is False
+    two = [{"image_dir": "a", "alpha_mask": True}, {"image_dir": "b"}]
+    found = read.read(json.dumps({"LoRA_type": "Standard", "datasets": [{"subsets": two}]}))
+    assert "alpha_mask" in reasons(found) and settings_of(found)["alpha_as_loss_weight"] is True
     two = [{"image_dir": name, "class_tokens": name, "conditioning_data_dir": f"m{name}"} for name in "ab"]
     given = settings_of(
         read.read(json.dumps({"LoRA_type": "Standard", "masked_loss": True, "datasets": [{"subsets": two}]}))

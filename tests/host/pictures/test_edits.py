@@ -17,6 +17,7 @@ from dreambooth_ext.core.pictures import edit_history  # noqa: E402
 from dreambooth_ext.engine.pictures import editing, worker  # noqa: E402
 from dreambooth_ext.host.errors import Refusal  # noqa: E402
 from dreambooth_ext.host.pictures import edit_files  # noqa: E402
+from dreambooth_ext.host.pictures.copying import copy_set  # noqa: E402
 from dreambooth_ext.host.pictures.edits import PictureEdits  # noqa: E402
 from dreambooth_ext.host.pictures.picture_worker import Unreadable  # noqa: E402
 from dreambooth_ext.host.pictures.uploads import PictureSets  # noqa: E402
@@ -204,7 +205,7 @@ def test_sets_of_runs_stay_and_their_copies_are_edited(edits, sets, folder):
     for work in WORKS.values():
         with pytest.raises(Refusal, match="runs were queued"):
             work(edits)
-    copy = sets.copy("s")["set"]
+    copy = copy_set(sets, "s")["set"]
     edits.restore(copy, "a.jpg", "")
     assert (sets.path(copy) / "a.jpg").read_bytes() == before
     assert (folder / "a.jpg").read_bytes() == made and (folder / "a-masklabel.png").exists()

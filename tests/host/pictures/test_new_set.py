@@ -11,12 +11,16 @@ import pytest
 pytest.importorskip("PIL.Image")
 
 from dreambooth_ext.host.pictures import set_archive
-from dreambooth_ext.host.pictures.folder_copy import copy_folder
+from dreambooth_ext.host.pictures.copying import copy_folder
 from dreambooth_ext.host.pictures.new_set import new_set, usable
 from dreambooth_ext.host.pictures.uploads import PictureSets
 from tests.dying import dying
 
 from .test_edits import drawn, painted
+
+
+def no_worker(*question, **values):
+    raise AssertionError("all of these are read as they are")
 
 
 def test_masks_of_a_folder_come_along(tmp_path):
@@ -25,10 +29,10 @@ def test_masks_of_a_folder_come_along(tmp_path):
     for place in (own, own / "sub"):
         (place / "a.jpg").write_bytes(drawn())
         (place / "a_mask.png").write_bytes(painted())
-    made = copy_folder(PictureSets(tmp_path / "sets"), own)
+    made = copy_folder(PictureSets(tmp_path / "sets"), own, no_worker)
     names = sorted(path.name for path in (tmp_path / "sets" / "мои").iterdir())
     assert names == ["a.jpg", "a_mask.png", "sub - a.jpg", "sub - a_mask.png"] and made["count"] == 2
-    assert copy_folder(PictureSets(tmp_path / "sets"), own)["set"] == "мои-2"
+    assert copy_folder(PictureSets(tmp_path / "sets"), own, no_worker)["set"] == "мои-2"
 
 
 def test_no_set_by_halves(tmp_path, monkeypatch):
@@ -36,22 +40,29 @@ def test_no_set_by_halves(tmp_path, monkeypatch):
     own.mkdir()
     for name in ("a.jpg", "b.jpg"):
         (own / name).write_bytes(drawn())
-    copied, copy2 = [], shutil.copy2
+    copied, copyfile = [], shutil.copyfile
 
     def failing(source, target):
         copied.append(source)
         if len(copied) == 2:
             raise OSError(28, "No space left on device")
-        return copy2(source, target)
+        return copyfile(source, target)
 
-    monkeypatch.setattr(shutil, "copy2", failing)
+    monkeypatch.setattr(shutil, "copyfile", failing)
     sets = PictureSets(tmp_path / "sets")
     with pytest.raises(OSError, match="space"):
-        copy_folder(sets, own)
+        copy_folder(sets, own, no_worker)
     assert list(sets.folder.iterdir()) == [] and sets.sets() == []
     with pytest.raises(KeyboardInterrupt), new_set(sets, "x") as made:
         (made.place / "a.jpg").write_bytes(drawn())
         raise KeyboardInterrupt
+    assert list(sets.folder.iterdir()) == []
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), new_set(sets, "x", stop) as made:  # while the disk writes
+        (made.place / "a.jpg").write_bytes(drawn())
     assert list(sets.folder.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("PIL.Image")
 
 from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.pictures import set_about, set_archive
+from dreambooth_ext.host.pictures.copying import copy_set
 from dreambooth_ext.host.pictures.edits import PictureEdits
 from dreambooth_ext.host.pictures.uploads import PictureSets
 
@@ -49,7 +50,10 @@ def test_there_and_back(sets, tmp_path):
     PictureEdits(sets, ask).put_mask("s", "b.png", "", painted())
     PictureEdits(sets, ask).change("s", "b.png", "", CROP)
     set_about.write_title(sets.path("s"), "Кот, 2026")
+    (sets.path("s") / ".converted").mkdir()
+    (sets.path("s") / ".converted" / "b.heic").write_bytes(b"where it was taken")
     data = b"".join(set_archive.stream(sets.path("s")))
+    assert b"where it was taken" not in data and zipfile.ZipFile(io.BytesIO(data)).read("b-masklabel.png")
     assert b"anna" not in data and str(tmp_path).encode() not in data
     other = PictureSets(tmp_path / "elsewhere")
     made = read(other, data)
@@ -187,7 +191,7 @@ def test_titles(sets):
     folder = sets.path("s")
     assert set_about.title(folder) == "" and set_about.write_title(folder, "  Мой \n кот ") == "Мой кот"
     assert sets.sets()[0]["title"] == "Мой кот" and sets.find("Мой кот") == sets.find("s") == folder
-    assert set_about.title(sets.path(sets.copy("s")["set"])) == "Мой кот (2)"
+    assert set_about.title(sets.path(copy_set(sets, "s")["set"])) == "Мой кот (2)"
     assert set_about.write_title(folder, " ") == "" and set_about.title(folder) == ""
     (folder / set_about.FILE).write_text("{")
     assert set_about.title(folder) == ""

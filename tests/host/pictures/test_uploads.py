@@ -108,8 +108,8 @@ def test_a_set_that_runs_were_queued_with_is_changed_as_a_copy(asked):
         asked.delete("pictures/s/a.txt"),
     ]
     assert {(answer.status, answer.json()["field"]) for answer in refused} == {(409, "set")}
-    copied = asked.post("pictures/s/copy", {})
-    assert copied.status == 201 and copied.json() == {"set": "s-2", "folder": str(folder(asked) / "s-2")}
+    copied = asked.post("copies", {"set": "s"})
+    assert copied.status == 202 and copied.json()["state"] == "done" and copied.json()["set"] == "s-2"
     assert asked.put("pictures/s-2/a.txt", b"other words", TEXT).status == 200
     assert asked.delete("pictures/s-2/b.png").status == 200
     assert asked.put("pictures/s-2/c.png", drawn(), PNG).status == 201
@@ -117,7 +117,7 @@ def test_a_set_that_runs_were_queued_with_is_changed_as_a_copy(asked):
     told = {name: {item["name"]: item["caption"] for item in known["pictures"]} for name, known in sets.items()}
     assert told == {"s": {"a.png": "words", "b.png": None}, "s-2": {"a.png": "other words", "c.png": None}}
     assert sets["s-2"]["used"] is False
-    assert asked.post("pictures/s/copy", {}).json()["set"] == "s-3"
+    assert asked.post("copies", {"set": "s"}).json()["set"] == "s-3"
     assert asked.delete("pictures/s").status == 200  # as a whole it may go
 
 
@@ -127,7 +127,7 @@ def test_copies_where_the_disk_knows_no_links(asked, monkeypatch):
 
     asked.put("pictures/s/a.png", drawn(), PNG)
     monkeypatch.setattr(os, "link", refuse)
-    assert asked.post("pictures/s/copy", {}).status == 201
+    assert asked.post("copies", {"set": "s"}).json()["state"] == "done"
     assert (folder(asked) / "s-2" / "a.png").read_bytes() == (folder(asked) / "s" / "a.png").read_bytes()
 
 

@@ -1,10 +1,11 @@
 // All captions of a set beside their pictures: typed one by one or changed all at once, each change can be undone.
 
 import { api } from "../shared/api.js";
-import { button, debounced, element, fill, openDialog, say, show } from "../shared/dom.js";
+import { append, button, debounced, element, fill, openDialog, say, show } from "../shared/dom.js";
 import { withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
+import { copyOf } from "../pictures/copying.js";
 import { Row } from "./row.js";
 import { Tools } from "./tools.js";
 import { legend } from "./as_trained.js";
@@ -233,8 +234,9 @@ export class CaptionEditor {
 
     #copyFolder() {
         return this.#doing(async () => {
-            const { set } = await api.post(["captions", "copy"], { folder: this.place.name }, SLOW);
+            const { set, left_out: leftOut } = await copyOf({ folder: this.place.name });
             this.#moveTo(await this.moved(set));
+            if (leftOut.length) append(this.status, " ", phrase(TEXTS.copying.leftOut, { names: leftOut.join(", ") }));
         });
     }
 

@@ -3,6 +3,7 @@
 
 import { address, api } from "../shared/api.js";
 import { Place } from "../pictures/cards.js";
+import { copyOf } from "../pictures/copying.js";
 import { button, debounced, element, fill, openDialog, say, show, uniqueId } from "../shared/dom.js";
 import { withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
@@ -53,7 +54,7 @@ export class Editor {
     async #makeSet() {
         this.make.disabled = true;
         try {
-            const { set } = await api.post(["captions", "copy"], { folder: this.place.name }, PATIENCE);
+            const { set } = await copyOf({ folder: this.place.name });
             this.dialog.close();
             this.moved(set);
         } catch (error) {

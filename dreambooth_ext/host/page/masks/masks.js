@@ -4,7 +4,7 @@ import { api } from "../shared/api.js";
 import { button, element, fill, memory, openDialog, say, show, sureButton } from "../shared/dom.js";
 import { withRemedy } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
-import { TEXTS } from "../shared/texts.js";
+import { MIRRORED, TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.masks;
 const PATIENCE = 200_000; // milliseconds for one mask: large models on slow machines
@@ -144,7 +144,8 @@ export class Masks {
                 button(T.close, () => dialog.close(), { class: "db-primary" })),
         );
         dialog.addEventListener("keydown", (event) => {
-            const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+            const right = MIRRORED ? -1 : 1;
+            const by = { ArrowLeft: -right, ArrowRight: right }[event.key];
             if (by) (event.preventDefault(), go(by));
         });
         draw();

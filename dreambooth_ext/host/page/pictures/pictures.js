@@ -2,10 +2,11 @@
 
 import { api } from "../shared/api.js";
 import { Card, Place } from "./cards.js";
+import { copyOf } from "./copying.js";
 import { Findings } from "./findings.js";
 import { CaptionEditor } from "../captions/editor.js";
 import { Editor } from "../editor/editor.js";
-import { append, button, debounced, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
+import { button, debounced, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
 import { withRemedy } from "../shared/format.js";
 import { Masks } from "../masks/masks.js";
 import { phrase, plain } from "../shared/phrase.js";
@@ -54,13 +55,21 @@ export class Pictures {
         this.folderNote = element("p", { class: "db-quiet" });
         this.folderBox = element("div", { class: "db-stack" }, element("label", { class: "db-label", for: folderId, text: T.folder }), this.folder, this.folderNote);
         this.advice = element("span", { class: "db-quiet" });
-        this.summary = element("div", { class: "db-row db-pictures-head" });
+        this.number = element("span", { class: "db-strong" });
+        this.captionSwitch = button("", () => this.#switchCaptions(), { class: "db-small" });
+        this.more = element("span", { class: "db-quiet", text: T.more });
+        this.ofAll = [
+            this.captionSwitch, button(TEXTS.captioning.open, () => this.#editCaptions(), { class: "db-small db-open-captions" }),
+            sureButton(T.removeAll, T.removeAllSure, () => this.#removeAll(), { class: "db-small" }),
+        ]; // made once: one that is made anew while its dialog is open would not get the focus back
+        this.summary = element("div", { class: "db-row db-pictures-head" }, this.number, this.advice, this.ofAll, this.more);
         this.problem = element("div", { class: "db-problem", hidden: true });
         this.refusal = element("div", { class: "db-problem", role: "alert", hidden: true });
+        this.unread = element("div", { class: "db-banner", hidden: true });
         this.grid = element("ul", { class: "db-grid" });
         return element(
             "div", { class: "db-stack" }, this.#sourceChoice(), this.sets.element, this.drop, this.folderBox,
-            this.uploads.elements, this.problem, this.refusal, this.summary, this.findings.element, this.masks.element, this.grid,
+            this.uploads.elements, this.problem, this.refusal, this.summary, this.unread, this.findings.element, this.masks.element, this.grid,
         );
     }
 
@@ -151,12 +160,36 @@ export class Pictures {
             this.settings.answer("set", "");
             return;
         }
+        this.#tellUnread(place.isSet ? 0 : found.unread || 0);
         this.known = !trouble;
         this.isUsed = Boolean(found.used);
         this.#complain(this.problem, trouble);
         this.#list(found.pictures || [], found.count, place.isSet ? found.folder || "" : "");
         const { names } = this.settings.uploaded;
         this.settings.answer("pictures", `${found.folder} ${names.join("|")} ${this.settings.uploaded.captions.length}`);
+    }
+
+    /** Pictures of a folder that can only be trained on after they were converted, in a copy. */
+    #tellUnread(count) {
+        show(this.unread, count > 0);
+        if (!count) return;
+        const convert = button(TEXTS.copying.convert, () => this.#convert(convert), { class: "db-small" });
+        fill(this.unread, element("span", {}, phrase(TEXTS.copying.unread, { count })), element("div", {}, convert));
+    }
+
+    async #convert(pressed) {
+        const { place } = this;
+        pressed.disabled = true;
+        this.#complain(this.refusal, "");
+        try {
+            const { set, left_out: leftOut } = await copyOf({ folder: place.name });
+            if (!place.equals(this.place)) return; // meanwhile the form shows other pictures
+            this.#chooseSet(set);
+            if (leftOut.length) this.#complain(this.refusal, plain(TEXTS.copying.leftOut, { names: leftOut.join(", ") }));
+        } catch (error) {
+            if (place.equals(this.place)) this.#complain(this.refusal, withRemedy(error));
+            pressed.disabled = false;
+        }
     }
 
     #list(listing, count, folder) {
@@ -181,17 +214,14 @@ export class Pictures {
         const count = this.found;
         this.#drawCards();
         say(this.advice, this.#advise());
-        fill(
-            this.summary,
-            count ? element("span", { class: "db-strong" }, phrase(count === 1 ? T.one : T.count, { count })) : null,
-            this.advice,
-            count ? this.#captionSwitch() : null,
-            count ? button(TEXTS.captioning.open, () => this.#editCaptions(), { class: "db-small" }) : null,
-            count && this.place.isSet ? sureButton(T.removeAll, T.removeAllSure, () => this.#removeAll(), { class: "db-small" }) : null,
-        );
+        fill(this.number, count ? phrase(count === 1 ? T.one : T.count, { count }) : null);
+        for (const one of this.ofAll) show(one, count > 0 && (one !== this.ofAll.at(-1) || this.place.isSet));
+        show(this.more, count > this.listing.length);
+        const isShown = Boolean(this.settings.state.captions);
+        say(this.captionSwitch, isShown ? T.hideCaptions : T.showCaptions);
+        this.captionSwitch.setAttribute("aria-pressed", String(isShown));
         this.masks.refresh(this.place, this.listing);
-        this.grid.classList.toggle("db-captions", Boolean(this.settings.state.captions));
-        if (count > this.listing.length) append(this.summary, element("span", { class: "db-quiet", text: T.more }));
+        this.grid.classList.toggle("db-captions", isShown);
     }
 
     #drawCards() {
@@ -202,6 +232,7 @@ export class Pictures {
             card.element.remove();
             this.cards.delete(name);
         }
+        let next = this.grid.firstChild;
         for (const picture of this.listing) {
             if (!this.cards.has(picture.name)) {
                 this.cards.set(picture.name, new Card({ picture, place, remove: (card) => this.#remove(card), saved: () => this.reload(), edit: (name) => this.#edit(name), own: (one) => this.#own(one) }));
@@ -210,7 +241,8 @@ export class Pictures {
             card.refresh(picture, this.small);
             card.look(this.masks.isShown);
             this.findings.mark(card);
-            this.grid.append(card.element);
+            if (card.element === next) next = next.nextSibling;
+            else this.grid.insertBefore(card.element, next); // one that is moved loses the keyboard's focus
         }
         this.findings.look(place, this.found);
     }
@@ -227,12 +259,9 @@ export class Pictures {
         return T.good;
     }
 
-    #captionSwitch() {
-        const { captions } = this.settings.state;
-        return button(captions ? T.hideCaptions : T.showCaptions, () => {
-            this.settings.answer("captions", !captions);
-            this.#draw();
-        }, { class: "db-small", "aria-pressed": String(Boolean(captions)) });
+    #switchCaptions() {
+        this.settings.answer("captions", !this.settings.state.captions);
+        this.#draw();
     }
 
     #editCaptions() {
@@ -258,7 +287,7 @@ export class Pictures {
      */
     async #own(place) {
         if (!this.isUsed || !place.equals(this.place)) return place;
-        this.copying ||= api.post(["pictures", place.name, "copy"], {}, 120_000);
+        this.copying ||= copyOf({ set: place.name });
         try {
             const { set } = await this.copying;
             if (place.equals(this.place)) this.settings.answer("set", set);

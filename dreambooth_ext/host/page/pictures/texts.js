@@ -1,6 +1,15 @@
-// The English texts about what the picture doctor finds; shared/texts.js translates them.
+// The English texts about copies, and what the picture doctor finds; shared/texts.js translates them.
 
 export const FINDINGS = {
+    copying: {
+        title: "Copying the pictures",
+        progress: "{done} of {total} files",
+        stop: "Stop",
+        stopped: "The copying was stopped. Nothing of the copy is left.",
+        unread: "Pictures in formats that training does not read, such as HEIC: {count}",
+        convert: "Convert them in a copy",
+        leftOut: "Not in the copy, since they cannot be read: {names}",
+    },
     findings: {
         title: "Are the pictures good?",
         looking: "Looking at the pictures: {done} of {count}",
