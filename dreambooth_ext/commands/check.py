@@ -87,6 +87,8 @@ def describe(plan: dict[str, Any]) -> list[str]:
     if plan["weight_precision"] == "bf16":
         precision += ", weights in bf16"
     encoded = ENCODED.get(plan["encodes"], "")
+    if plan["frozen_precision"] != "bf16":
+        precision += f", base in {plan['frozen_precision']}"
     kept = f", {plan['held']} kept back (keep_back_pictures)" if plan["held"] else ""
     times = f"{plan['measurements']} times, about {plan['measuring']:.1%} of the time (measure_progress)"
     if not plan["measurements"]:

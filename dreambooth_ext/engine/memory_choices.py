@@ -21,7 +21,8 @@ from .models.base import Base
 from .runtime import distributed, memory
 from .training import training_state
 
-ONCE = {"weight_precision": "fp32", "clip_grad_mode": "norm"}  # of runs whose plan does not say
+# Of runs whose plan does not say
+ONCE = {"weight_precision": "fp32", "frozen_precision": "bf16", "clip_grad_mode": "norm"}
 
 
 def fitted(asked: RunConfig, resolved: ResolvedConfig, base: Base) -> ResolvedConfig:

@@ -15,6 +15,7 @@ from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
+from ..core.facts.methods import FROZEN_METHODS
 from ..core.facts.optimizer_facts import AUTO, state_bytes
 from ..core.guide import completion
 from ..core.messages.message import Message
@@ -26,6 +27,7 @@ from .memory_estimate import estimate, weight_bytes
 from .methods import METHODS
 from .models.base import Base
 from .optimization.optimizer_creation import choose_optimizer, make_optimizer
+from .quantisation.packings import PACKINGS, missing_packing
 from .runtime import memory
 from .runtime.device import choose_device
 
@@ -56,6 +58,7 @@ class Plan:
     optimizer: str
     mixed_precision: str
     weight_precision: str
+    frozen_precision: str
     clip_grad_mode: str
     vae_tiling: str
     encodes: str  # when pictures are encoded: "before" training, "meanwhile", or "always" in each step; "" if never
@@ -99,6 +102,8 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
         answers["weight_precision"] = "fp32"
     if config.vae_tiling == "auto":
         answers["vae_tiling"] = "off"
+    if config.frozen_precision == "auto":
+        answers["frozen_precision"] = "bf16"
     answers["cache_latents"] = caches_latents(config, base.inpainting)
     return memory_choices.fitted(config, stages.resolved(config, **answers), base)
 
@@ -120,7 +125,7 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     if config.latent_sampling != "random" and not config.cache_latents:
         found.append(Problem("plan.latents_not_cached", "latent_sampling"))
     found += _optimizer_problems(config) + _weight_problems(config)
-    found += _xformers_problems(config)
+    found += _frozen_problems(config) + _xformers_problems(config)
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
         found.append(Problem("settings.last_timestep", "zero_terminal_snr"))
     if config.text_encoder_2_lr is not None and len(base.family.text.slots) < 2:
@@ -167,6 +172,15 @@ def _weight_problems(config: ResolvedConfig) -> list[Problem]:
     if config.weight_precision == "bf16" and config.mixed_precision != "bf16":
         return [Problem("plan.bf16_weights_alone", "weight_precision", precision=config.mixed_precision)]
     return []
+
+
+def _frozen_problems(config: ResolvedConfig) -> list[Problem]:
+    """Return an error if the base's weights cannot be packed on this device as they should be."""
+    if config.method not in FROZEN_METHODS or config.frozen_precision not in PACKINGS:
+        return []
+    reason = missing_packing(config.frozen_precision, config.device)
+    known: dict[str, Any] = {"precision": config.frozen_precision, "reason": reason}
+    return [Problem("plan.frozen_precision_fails", "frozen_precision", **known)] if reason else []
 
 
 def _xformers_problems(config: ResolvedConfig) -> list[Problem]:
@@ -286,6 +300,7 @@ def make_plan(
         optimizer=config.optimizer,
         mixed_precision=config.mixed_precision,
         weight_precision=config.weight_precision,
+        frozen_precision=config.frozen_precision,
         clip_grad_mode=config.clip_grad_mode,
         vae_tiling=config.vae_tiling,
         encodes=encodes,

@@ -39,6 +39,7 @@ from .memory_choices import with_choices
 from .methods import METHODS
 from .models.base import Base
 from .models.base_model import LatentBase
+from .quantisation.precision import COMPUTED
 from .runtime import distributed, memory, vae_bands
 from .runtime.accelerator import make_accelerator
 from .runtime.control import Control, Follower, Stopped, take_standard_input
@@ -53,7 +54,6 @@ from .training.noise_processes import NOISE_PROCESSES
 from .training.run_outputs import Saver
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
-WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of frozen weights
 CLASS_PICTURES, MEASURING, ENCODING = map(
     Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions")
 )
@@ -362,9 +362,7 @@ def make_method(
     objective = Objective(config, process)
     method = METHODS[config.method](config, objective, dataset.all_captions(), run.path / "frozen")
     weights = resumed.weights() if resumed else None
-    method.prepare(
-        backbone, accelerator, WEIGHT_DTYPES[config.mixed_precision], weights, resumed.step if resumed else 0
-    )
+    method.prepare(backbone, accelerator, COMPUTED[config.mixed_precision], weights, resumed.step if resumed else 0)
     return method
 
 

@@ -35,6 +35,8 @@ PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "textual_inversion", "hype
 WHOLE_METHODS = ("dreambooth", "finetune", "unconditional")  # those that train every weight of a model
 CHECKPOINT_METHODS = ("dreambooth", "finetune")  # those that train a whole model from a base
 TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
+# Those whose base stays as it is, and can be held in fewer bits
+FROZEN_METHODS = ("lora", "textual_inversion", "hypernetwork")
 FORMATS = {  # of the files that methods make, the usual one first
     "dreambooth": ("safetensors", "ckpt"),
     "finetune": ("safetensors", "ckpt"),
@@ -49,6 +51,7 @@ SUBJECT = {"methods": SUBJECT_METHODS}
 PROMPTED = {"methods": PROMPTED_METHODS}
 TUNING = {"methods": TUNING_METHODS}
 CHECKPOINT = {"methods": CHECKPOINT_METHODS}
+FROZEN = {"methods": FROZEN_METHODS}
 
 
 def title(method: str) -> Message:

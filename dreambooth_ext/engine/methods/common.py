@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 from ..conditioning.caption_cache import CACHED_AT_MOST
+from ..models.base_model import LatentBase
 from ..networks import lora_network
+from ..quantisation.precision import frozen_bytes
 from ..training.latent_backbone import LatentBackbone
+
+
+def frozen_unet_bytes(config: ResolvedConfig, base: LatentBase) -> int:
+    """Return the bytes that the base's UNet takes where it is frozen."""
+    shapes = lora_network.shapes_of(base)["unet"]
+    rest = base.parameter_counts()["unet"] - sum(map(math.prod, shapes.values()))
+    return frozen_bytes(config.mixed_precision, config.frozen_precision, shapes, rest)
 
 
 def component_rates(config: ResolvedConfig) -> dict[str, float | str]:

@@ -30,7 +30,7 @@ from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
-from .common import drawn_prompts, halve_layers
+from .common import drawn_prompts, frozen_unet_bytes, halve_layers
 
 COMPONENT = "hypernetwork"  # in training states
 SAID = "said"  # in these: the structure and the steps before this run, JSON as bytes
@@ -61,8 +61,7 @@ class HypernetworkTraining:
 
     @staticmethod
     def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
-        counts = base.parameter_counts()
-        frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"]
+        frozen = frozen_unet_bytes(config, base)
         if config.hypernetwork_weights:
             content = hypernetwork_file.read(continued(config), "hypernetwork_weights")
             sizes, structure, size = set(content.states), content.structure, content.numbers

@@ -35,7 +35,7 @@ from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from . import learned_words
-from .common import component_rates, drawn_prompts, halve_layers, keep_base_texts
+from .common import component_rates, drawn_prompts, frozen_unet_bytes, halve_layers, keep_base_texts
 from .learned_words import Words
 
 
@@ -71,7 +71,7 @@ class LoRATraining:
     def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
         counts = base.parameter_counts()
         texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
-        frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
+        frozen = frozen_unet_bytes(config, base) + texts
         written_out = lora_type(config.network_type).written_out * counts["unet"]
         if config.network_weights:
             size = sum(map(math.prod, lora_file.shapes(continued(config), "network_weights").values()))

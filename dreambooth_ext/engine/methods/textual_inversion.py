@@ -22,7 +22,7 @@ from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from . import learned_words
-from .common import halve_layers
+from .common import frozen_unet_bytes, halve_layers
 from .learned_words import COMPONENT, Words
 
 
@@ -47,8 +47,8 @@ class TextualInversionTraining:
 
     @staticmethod
     def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
-        counts = base.parameter_counts()
-        frozen = (4 if config.mixed_precision == "no" else 2) * (counts["unet"] + counts["text_encoders"])
+        texts = (4 if config.mixed_precision == "no" else 2) * base.parameter_counts()["text_encoders"]
+        frozen = frozen_unet_bytes(config, base) + texts
         size = learned_words.size(config, base)
         return Footprint(0, size, frozen, size)
 

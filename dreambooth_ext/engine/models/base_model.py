@@ -18,6 +18,7 @@ from ...core.errors import Problem, UserError
 from ...core.messages.message import reason_of
 from ...core.system.files import require_ordinary, sha256_of
 from ..downloads.progress_thread import Fetch
+from ..quantisation.precision import Intake, Precision
 from ..runtime.diffusers_models import AutoencoderKL, UNet2DConditionModel
 from ..tensors.empty_weights import empty_weights
 from ..tensors.lazy_tensor import LazyTensor, is_finite
@@ -127,20 +128,22 @@ class LatentBase:
     def scheduler_config(self) -> dict[str, Any]:
         return {**self.architecture.scheduler, "prediction_type": self.prediction_type}
 
-    def unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    def unet(self, precision: torch.dtype | Precision = torch.float32) -> UNet2DConditionModel:
         config = dict(self.architecture.unet)
         if self.family.denoiser.upcasts_for_v and self.prediction_type == "v_prediction":
             config["upcast_attention"] = True
-        return self._unet(config, dtype)
+        return self._unet(config, precision)
 
-    def _unet(self, config: dict[str, Any], dtype: torch.dtype) -> UNet2DConditionModel:
-        return self._build("unet", lambda: UNet2DConditionModel.from_config(config), dtype)
+    def _unet(self, config: dict[str, Any], precision: torch.dtype | Precision) -> UNet2DConditionModel:
+        return self._build("unet", lambda: UNet2DConditionModel.from_config(config), precision)
 
     def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
         return self._build("vae", self._maker("vae"), dtype)
 
-    def text_encoders(self, dtype: torch.dtype = torch.float32) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
-        return [self._build(name, self._maker(name), dtype) for name in self.family.components[2:]]
+    def text_encoders(
+        self, precision: torch.dtype | Precision = torch.float32
+    ) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
+        return [self._build(name, self._maker(name), precision) for name in self.family.components[2:]]
 
     def _maker(self, component: str) -> Callable[[], nn.Module]:
         """Return a function that builds a part from its configuration, and may raise for an invalid one."""
@@ -273,14 +276,17 @@ class LatentBase:
             return None
         return to_yaml(self.architecture, self.prediction_type, clip=clip)
 
-    def _build(self, component: str, make: Callable[[], nn.Module], dtype: torch.dtype) -> Any:
-        """Build the module without random initialisation, then assign the file's tensors as its parameters."""
-        module, state = self._empty(component, make), {}
+    def _build(self, component: str, make: Callable[[], nn.Module], precision: torch.dtype | Precision) -> Any:
+        """Build the module without random initialisation, then assign the file's tensors as its parameters: in memory
+        is never more than the module in its precision and one tensor."""
+        module = self._empty(component, make)
+        intake = Intake(module, Precision.of(precision))
         for key, tensor in self.source.read(component):
             self._require_finite(component, key, tensor)
-            state[key] = tensor.to(dtype, copy=True)  # the file's tensors share its memory mapping
+            intake.take(key, tensor)
         self.source.close()
-        self._fill(component, module, state)
+        self._fill(component, module, intake.state)
+        intake.put_packed()
         return module.eval()
 
     def _empty(self, component: str, make: Callable[[], nn.Module]) -> nn.Module:

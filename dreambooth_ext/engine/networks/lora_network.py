@@ -143,6 +143,7 @@ def merge(module: nn.Module, made: Mapping[str, Adapter], weight: float = 1.0) -
     """Merge changes into a module's own weights, scaled by `weight`, as the WebUI does."""
     for name, adapter in made.items():
         layer = module.get_submodule(name)
+        assert isinstance(layer.weight, nn.Parameter), f"{name} is packed, and its weight only a copy"
         adapter.to(layer.weight.device)
         changed = layer.weight.float() + weight * adapter.change(layer.weight)
         layer.weight.copy_(changed)

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
+from ...core.facts.methods import FROZEN_METHODS
 from ..conditioning.caption_cache import CACHED_AT_MOST, Prompts
 from ..conditioning.text_encoding import Conditioning, TextStack
 from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..models.base_model import LatentBase
+from ..quantisation import precision
 from ..runtime import vae_bands
 from ..runtime.diffusers_models import AttnProcessor
 from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
@@ -192,7 +194,8 @@ def assemble(
         clip_skip=config.clip_skip,
         max_tokens=config.max_token_length,
     )
-    unet = base.unet(trained)
+    frozen = precision.of_frozen(config.mixed_precision, config.frozen_precision, device)
+    unet = base.unet(frozen if config.method in FROZEN_METHODS else trained)
     vae = None
     if not dataset.cached:
         vae = vae_bands.for_encoding(base.vae(torch.float32), config).to(device).requires_grad_(False).eval()

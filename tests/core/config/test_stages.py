@@ -26,6 +26,7 @@ ANSWERS = {
     "clip_grad_mode": "norm",
     "weight_precision": "fp32",
     "vae_tiling": "off",
+    "frozen_precision": "bf16",
 }
 
 

@@ -249,6 +249,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "mixed_precision": (learned, "bf16", {}),
     "weight_precision": (learned, "bf16", {"mixed_precision": "bf16"}),
     "vae_tiling": (learned, "on", {}),
+    "frozen_precision": (learned, "int8", {"method": "lora"}),
     "checkpointing_steps": (states, 1, {}),
     "save_every_n_epochs": (
         states,

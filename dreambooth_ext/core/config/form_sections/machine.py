@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...facts.methods import CHECKPOINT, PROMPTED
+from ...facts.methods import CHECKPOINT, FROZEN, PROMPTED
 from ...facts.setting import setting
 
 
@@ -26,6 +26,17 @@ class MachineSettings:
         group="Machine",
         choices=("auto", "fp32", "bf16"),
         **CHECKPOINT,
+    )
+    frozen_precision: str = setting(
+        "auto",
+        "Precision of the base",
+        "Of the model under a LoRA, a word or a hypernetwork, which stays as it is. bf16 means 16 bits, or 32 if mixed "
+        "precision is 'no'. int8 and fp8 take half the memory of 16 bits, nf4 less than a third; steps take a little "
+        "longer, and the base is slightly coarser. nf4 needs bitsandbytes. 'auto' is bf16, or int8 or nf4 where memory "
+        "would not suffice.",
+        group="Machine",
+        choices=("auto", "bf16", "int8", "nf4", "fp8"),
+        **FROZEN,
     )
     gradient_checkpointing: bool | None = setting(
         None,
