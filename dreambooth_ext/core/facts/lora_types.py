@@ -62,7 +62,6 @@ LORA_TYPES: dict[str, LoRAType] = {
         "LoKr",
         mark=r"\.lokr_w1",
         has_factor=True,
-        written_out=4,
         safe_precision="fp32",
         algorithms=("lokr",),
         form_fields=("bypass_mode", "use_scalar", "use_cp"),
@@ -74,7 +73,6 @@ LORA_TYPES: dict[str, LoRAType] = {
         mark="dora_scale",
         has_up=True,
         has_magnitude=True,
-        written_out=8,
     ),
     "oft": LoRAType(
         "OFT",
@@ -82,7 +80,6 @@ LORA_TYPES: dict[str, LoRAType] = {
         "OFT",
         mark=r"\.oft_",
         has_alpha=False,
-        written_out=4,
         algorithms=("diag-oft",),
         form_fields=("constrain", "rescaled"),
     ),

@@ -2,7 +2,12 @@
 
 W is a layer's weight, (out, in) or (out, in, height, width). An adapter computes the change dW for a given W, and a
 layer with an adapter computes with W + dW. In training the two are applied separately, since small changes would be
-lost if they were added in 16 bits.
+lost if they were added in 16 bits. dW is as large as W: it is not written out where its parts can be applied one after
+the other:
+    LoRA, LoCon  A, then B
+    DoRA         W and A to inputs scaled by c - 1 and c = m / |W + s B A|; dW x = W ((c - 1) x) + s B A (c x)
+    LoKr         w2 to the inputs' rows, then w1 to their columns
+    OFT          R^T - I to the layer's output
 
 The formulas by which WebUIs read such files (v1.10.1: extensions-builtin/Lora/network_*.py), with s = alpha / rank:
     LoRA, LoCon  s B A                               arXiv 2106.09685; B: lora_up, A: lora_down
@@ -25,98 +30,8 @@ from torch.nn import functional
 
 from ...core.config.run_config import RunConfig
 from ...core.facts.lora_types import LORA_TYPES, LoRAType
-
-ALPHA, DORA = "alpha", "dora_scale"
-
-
-class Adapter(nn.Module):
-    """The trainable change of one layer. parts: its tensors by their names in files, which are copied in float32."""
-
-    PARTS: ClassVar[dict[str, str]] = {}  # name in files -> attribute
-    NEEDED: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of names of which one must be present
-    GROWS: ClassVar[tuple[str, ...]] = ()  # attributes; the first that exists is zero initially
-    FAST: ClassVar[tuple[str, ...]] = ()  # attributes to which LoRA+ gives a higher learning rate
-    TRAINS: ClassVar[bool] = True
-
-    def __init__(self, parts: Mapping[str, Tensor]):
-        super().__init__()
-        for name, attribute in {**self.PARTS, DORA: DORA}.items():
-            given = parts.get(name)
-            copied = None if given is None else nn.Parameter(given.detach().to("cpu", torch.float32, copy=True))
-            self.register_parameter(attribute, copied)
-        self.alpha = float(parts[ALPHA].flatten()[0]) if ALPHA in parts else None
-
-    @property
-    def rank(self) -> int | None:
-        """The rank, or None if the change has none and is not scaled by alpha."""
-        return None
-
-    @property
-    def scale(self) -> float:
-        return 1.0 if self.alpha is None or self.rank is None else self.alpha / self.rank
-
-    def delta(self, weight: Tensor) -> Tensor:
-        """Compute the formula before scale and DoRA, float32, with as many elements as `weight`."""
-        raise NotImplementedError
-
-    def change(self, weight: Tensor) -> Tensor:
-        """Return dW for a layer's `weight`, in float32 and in its shape."""
-        weight = weight.float()
-        changed = self.delta(weight).reshape(weight.shape) * self.scale
-        if self.dora_scale is None:
-            return changed
-        whole = weight + changed
-        size = self.dora_scale.reshape(*self.dora_scale.shape, *[1] * (weight.dim() - self.dora_scale.dim()))
-        # no gradient through the norm, section 4.3 of the paper: less memory, and no worse
-        return whole * (size / norms(whole.detach(), size.shape)) - weight
-
-    def bias_change(self) -> Tensor | None:
-        return None
-
-    @staticmethod
-    def beginning(
-        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Return the parts, without alpha, of a new adapter that changes nothing yet. shape: of the layer's weight."""
-        raise NotImplementedError
-
-    @staticmethod
-    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
-        """Return the number of parameters that `beginning` creates."""
-        raise NotImplementedError
-
-    def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
-        """Return what the change adds to the layer's output for these inputs."""
-        with torch.autocast(inputs.device.type, enabled=False):
-            changed = self.change(layer.weight)
-        return apply(layer, inputs, changed)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the parts, in the form that `__init__` takes."""
-        known = {name: getattr(self, attribute) for name, attribute in {**self.PARTS, DORA: DORA}.items()}
-        found = {name: tensor.detach() for name, tensor in known.items() if tensor is not None}
-        return found if self.alpha is None else {**found, ALPHA: torch.tensor(self.alpha)}
-
-    def learned(self, dtype: torch.dtype) -> bool:
-        """Whether anything of the change remains at this precision."""
-        growing = next(getattr(self, name) for name in self.GROWS if getattr(self, name) is not None)
-        return bool(growing.detach().to(dtype).any())
-
-    def fast(self) -> list[nn.Parameter]:
-        return [getattr(self, name) for name in self.FAST]
-
-
-def apply(layer: nn.Linear | nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:
-    """Apply the layer with another weight, and without bias."""
-    if isinstance(layer, nn.Conv2d):
-        return functional.conv2d(inputs, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-    return functional.linear(inputs, weight)
-
-
-def norms(weight: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the norms along the axes that have length 1 in `shape`: (1, in, 1, 1) gives one per input channel. Some
-    tools use (out, 1, 1, 1), one per output, which the WebUI (v1.10.1) applies wrongly and Forge correctly."""
-    return torch.linalg.vector_norm(weight, dim=[axis for axis, size in enumerate(shape) if size == 1], keepdim=True)
+from .adapter import ALPHA, DORA, Adapter, along, apply, exact, norms, product
+from .magnitude import INPUTS, axis_of, changed_norms
 
 
 class LoRA(Adapter):
@@ -137,13 +52,31 @@ class LoRA(Adapter):
             return up @ down
         return torch.einsum("nmhw,on,mi->oihw", self.mid, up, down)
 
-    def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
-        if self.mid is not None or self.dora_scale is not None:
-            return super().forward(inputs, layer)
+    def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, output: Tensor | None = None) -> Tensor:
+        if self.dora_scale is None:
+            return super().forward(inputs, layer, output) if self.mid is not None else self._applied(inputs, layer)
+        weight = layer.weight
+        axis = axis_of(self.dora_scale.shape, weight.dim())
+        if axis is None or self.mid is not None:
+            return super().forward(inputs, layer, output)
+        with exact(inputs):
+            # no gradient through the norm, as in `change`
+            after = changed_norms(weight, self.up.flatten(1), self.down.flatten(1), self.scale, axis)
+            factor = self.dora_scale.flatten() / after
+            more = along(factor - 1, layer).to(inputs.dtype)  # where it is small, a sum would lose it in 16 bits
+        if axis == INPUTS:
+            down = self.down.flatten(2) * factor[:, None] if self.down.dim() > 2 else self.down * factor
+            return product(layer, inputs * more) + self._applied(inputs, layer, down)
+        own = self._applied(inputs, layer)
+        return product(layer, inputs, output) * more + own * along(factor, layer).to(own.dtype)
+
+    def _applied(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, down: Tensor | None = None) -> Tensor:
+        """Return s B A x. down: A, if other than the adapter's."""
+        down = self.down if down is None else down
         if isinstance(layer, nn.Conv2d):
-            down = self.down.reshape(self.rank, -1, *layer.kernel_size)
+            down = down.reshape(self.rank, -1, *layer.kernel_size)
             return functional.conv2d(apply(layer, inputs, down), self.up.reshape(*self.up.shape[:2], 1, 1)) * self.scale
-        return functional.linear(functional.linear(inputs, self.down.flatten(1)), self.up.flatten(1)) * self.scale
+        return functional.linear(functional.linear(inputs, down.flatten(1)), self.up.flatten(1)) * self.scale
 
     @staticmethod
     def beginning(
@@ -205,12 +138,42 @@ class LoKr(Adapter):
         return None if factor is None else factor.shape[0]
 
     def delta(self, weight: Tensor) -> Tensor:
-        w1 = self.w1_a @ self.w1_b if self.w1 is None else self.w1
-        if self.w2 is not None:
-            w2 = self.w2
-        else:
-            w2 = self.w2_a @ self.w2_b if self.t2 is None else with_kernel(self.t2, self.w2_a, self.w2_b)
+        w1, w2 = self._first(), self._second()
         return torch.kron(w1.reshape(*w1.shape, *[1] * (w2.dim() - 2)), w2.contiguous())
+
+    def _first(self) -> Tensor:
+        return self.w1_a @ self.w1_b if self.w1 is None else self.w1
+
+    def _second(self) -> Tensor:
+        if self.w2 is not None:
+            return self.w2
+        return self.w2_a @ self.w2_b if self.t2 is None else with_kernel(self.t2, self.w2_a, self.w2_b)
+
+    def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, output: Tensor | None = None) -> Tensor:
+        """(w1 (x) w2) x, where x is a matrix (i1, i2) in row-major order, is w1 x w2^T."""
+        with exact(inputs):
+            w1 = self._first() * self.scale
+        channels = inputs.shape[1 if isinstance(layer, nn.Conv2d) else -1]
+        if self.dora_scale is not None or channels % w1.shape[1] or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
+            return super().forward(inputs, layer, output)
+        if not isinstance(layer, nn.Conv2d):
+            rows = self._applied(inputs.unflatten(-1, (w1.shape[1], -1)), layer)
+            return functional.linear(rows.transpose(-1, -2), w1).transpose(-1, -2).flatten(-2)
+        rows = self._applied(inputs.reshape(-1, channels // w1.shape[1], *inputs.shape[2:]), layer)
+        size = rows.shape[2:]
+        columns = rows.reshape(len(inputs), w1.shape[1], -1, size[1])  # (b, i1, o2 h, w)
+        return functional.conv2d(columns, w1[:, :, None, None]).reshape(len(inputs), -1, *size)
+
+    def _applied(self, rows: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+        """Return w2 of each row: (..., i2) -> (..., o2), or (b i1, i2, h, w) -> (b i1, o2, h, w)."""
+        inwards, outwards = (self.w2_b, self.w2_a) if self.w2 is None and self.t2 is None else (None, None)
+        if inwards is None or outwards is None:
+            inwards = self._second()
+        if not isinstance(layer, nn.Conv2d):
+            made = functional.linear(rows, inwards.flatten(1))
+            return made if outwards is None else functional.linear(made, outwards)
+        made = apply(layer, rows, inwards.reshape(len(inwards), -1, *layer.kernel_size))
+        return made if outwards is None else functional.conv2d(made, outwards[:, :, None, None])
 
     @staticmethod
     def beginning(
@@ -243,14 +206,26 @@ class OFT(Adapter):
     GROWS = ("blocks",)
 
     def delta(self, weight: Tensor) -> Tensor:
+        rows = weight.unflatten(0, self.blocks.shape[:2]).flatten(2)
+        return torch.einsum("knm,kni->kmi", self._turn(), rows).reshape(weight.shape)
+
+    def _turn(self) -> Tensor:
+        """Return R - I = 2 (I - Q)^-1 Q, which is exactly 0 where Q is. (blocks, size, size)"""
         turned = self.blocks - self.blocks.transpose(1, 2)
         if self.alpha:
-            norm = turned.norm()
-            turned = turned * ((norm.clamp(max=self.alpha * len(weight)) + 1e-8) / (norm + 1e-8))
-        eye = torch.eye(turned.shape[-1], device=turned.device)
-        rotation = (eye + turned) @ torch.linalg.inv(eye - turned)
-        rows = weight.unflatten(0, self.blocks.shape[:2]).flatten(2)
-        return (torch.einsum("knm,kni->kmi", rotation, rows) - rows).reshape(weight.shape)
+            norm, outputs = turned.norm(), self.blocks.shape[0] * self.blocks.shape[1]
+            turned = turned * ((norm.clamp(max=self.alpha * outputs) + 1e-8) / (norm + 1e-8))
+        return torch.linalg.solve(torch.eye(turned.shape[-1], device=turned.device) - turned, 2 * turned)
+
+    def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, output: Tensor | None = None) -> Tensor:
+        if self.dora_scale is not None:
+            return super().forward(inputs, layer, output)
+        with exact(inputs):
+            turn = self._turn()
+        axis = 1 if isinstance(layer, nn.Conv2d) else -1
+        blocks = product(layer, inputs, output).unflatten(axis, self.blocks.shape[:2])
+        sums = "knm,bknhw->bkmhw" if isinstance(layer, nn.Conv2d) else "knm,...kn->...km"
+        return torch.einsum(sums, turn, blocks).flatten(axis - 1 if axis < 0 else axis, axis if axis < 0 else axis + 1)
 
     @staticmethod
     def beginning(

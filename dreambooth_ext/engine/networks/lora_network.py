@@ -132,8 +132,9 @@ def _adding(adapter: Adapter, dropout: float, switch: Switch) -> Callable[[nn.Mo
     def add(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
         if switch.is_off:
             return output
-        seen = functional.dropout(inputs[0], dropout, layer.training) if dropout else inputs[0]
-        return output + adapter(seen, layer).to(output.dtype)
+        if not (dropout and layer.training):
+            return output + adapter(inputs[0], layer, output).to(output.dtype)
+        return output + adapter(functional.dropout(inputs[0], dropout), layer).to(output.dtype)
 
     return add
 

@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -130,31 +130,43 @@ def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> 
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Call `load_state_dict`, restoring paged state as paged memory: bitsandbytes would load it all at once as tensors
-    on the card, which may have no room for it."""
-    if not getattr(optimizer, "is_paged", False):
-        with loaded_as_float32(optimizer):
-            optimizer.load_state_dict(state)
-        _keep_types(optimizer, state)
+    """Call `load_state_dict` so that numbers keep their precision. `state` must not be used afterwards."""
+    if hasattr(optimizer, "non_castable_tensor_keys"):
+        _load_quantised(optimizer, state)
         return
-    optimizer.load_state_dict(state, move_to_device=False)
-    for parameter, values in optimizer.state.items():
+    with loaded_as_float32(optimizer):
+        optimizer.load_state_dict(state)
+    for parameter, saved in _by_parameter(optimizer, state):
+        loaded = optimizer.state[parameter]
+        for name, value in saved.items():
+            if isinstance(value, torch.Tensor) and loaded[name].dtype != value.dtype:
+                loaded[name] = value.to(loaded[name].device)
+
+
+def _load_quantised(optimizer: Any, state: dict[str, Any]) -> None:
+    """Load the state of one of bitsandbytes' optimizers, and paged parts into pages. Its own function would copy all
+    of it first, and load pages as tensors on the card, which may have no room for them."""
+    optimizer.load_state_dict({**state, "state": {}})
+    for parameter, saved in _by_parameter(optimizer, state):
+        values = dict(saved)
+        values |= values.pop(getattr(optimizer, "_FSDP_WRAPPED_QUANT_STATE_KEY", ""), {})
         for name, value in values.items():
-            if name in ("state1", "state2"):
-                values[name] = optimizer.get_state_buffer(parameter, dtype=value.dtype).copy_(value)
-            elif isinstance(value, torch.Tensor):
-                values[name] = value.to(parameter.device)
+            if isinstance(value, torch.Tensor):
+                pages = optimizer.is_paged and name in ("state1", "state2")
+                buffer = optimizer.get_state_buffer(parameter, dtype=value.dtype) if pages else None
+                values[name] = value.to(parameter.device) if buffer is None else buffer.copy_(value)
+        optimizer.state[parameter] = values
 
 
-def _keep_types(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Give numbers that were not kept in the parameters' precision their own one back: torch converts them."""
+def _by_parameter(
+    optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> Iterator[tuple[torch.nn.Parameter, dict[str, Any]]]:
+    """Yield an optimizer's parameters with what a saved state has of each."""
     places = [place for group in state["param_groups"] for place in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for place, parameter in zip(places, parameters, strict=True):
-        loaded = optimizer.state.get(parameter, {})
-        for name, saved in state["state"].get(place, {}).items():
-            if isinstance(saved, torch.Tensor) and loaded[name].dtype != saved.dtype:
-                loaded[name] = saved.to(loaded[name].device)
+        if place in state["state"]:
+            yield parameter, state["state"][place]
 
 
 def forget(optimizer: torch.optim.Optimizer, names: list[str]) -> None:

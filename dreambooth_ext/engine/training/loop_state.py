@@ -24,6 +24,7 @@ from ..optimization.lr_schedule import RateSchedules
 from ..optimization.optimizer_creation import load_state, make_optimizer
 from ..optimization.schedule_free import averages
 from ..optimization.single_steps import SingleSteps
+from ..runtime import memory
 from ..runtime.diffusers_models import EMAModel
 from .method import Method
 from .training_state import Checkpoint, StateWriter
@@ -142,6 +143,7 @@ def begin(
             scaler.load_state_dict(known["scaler"])
         if fused:
             fused.norm = known.get("norm")
+    memory.release()  # what only the preparation needed
     ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
     return LoopState(
         optimizer=optimizer,

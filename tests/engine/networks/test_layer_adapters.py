@@ -13,6 +13,7 @@ from torch.nn import functional
 from dreambooth_ext.core.facts.lora_types import LORA_TYPES
 from dreambooth_ext.engine.networks import layer_adapters, lora_network
 from dreambooth_ext.engine.networks.layer_adapters import Adapter
+from dreambooth_ext.engine.networks.switch import Switch
 from tests.adapters import config
 
 LAYERS = {
@@ -124,6 +125,124 @@ def test_parts_make_the_same_adapter(kind):
     again = layer_adapters.from_parts(made.tensors())
     assert type(again) is type(made) and again.scale == made.scale
     assert torch.equal(again.change(layer.weight), made.change(layer.weight))
+
+
+# --- without a written-out change
+
+
+def others(where: str) -> dict[str, Adapter]:
+    """Adapters that only other tools' files have, for a layer of 12 inputs and 8 outputs."""
+    drawn = torch.Generator().manual_seed(7)
+    kernel = () if where == "linear" else (1, 1) if where == "conv1x1" else (3, 3)
+    ones, wide = (1,) * len(kernel), math.prod(kernel)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=drawn) * 0.3
+
+    down = {"lora_down.weight": normal(3, 12, *kernel), "lora_up.weight": normal(8, 3, *ones)}
+    lokr = {"lokr_w1_a": normal(2, 2), "lokr_w1_b": normal(2, 3), "lokr_w2_a": normal(4, 2)}
+    lokr |= {"lokr_w2_b": normal(2, 4 * wide), "alpha": torch.tensor(1.0)}
+    made = {
+        "DoRA of outputs": {**down, "dora_scale": normal(8, 1, *ones).abs()},
+        "LoKr of four": lokr,
+        "LoKr with magnitudes": {**lokr, "dora_scale": normal(1, 12, *ones).abs()},
+        "OFT held back": {"oft_blocks": normal(2, 4, 4), "alpha": torch.tensor(0.02)},
+    }
+    if wide > 1:
+        made["LoCon with a kernel"] = {
+            **{"lora_down.weight": normal(3, 12, 1, 1), "lora_up.weight": normal(8, 3, 1, 1)},
+            **{"lora_mid.weight": normal(3, 3, 3, 3), "dora_scale": normal(1, 12, 1, 1).abs()},
+        }
+        made["LoKr with a kernel"] = {
+            **{"lokr_w1": normal(2, 3), "lokr_t2": normal(2, 2, 3, 3)},
+            **{"lokr_w2_a": normal(2, 4), "lokr_w2_b": normal(2, 4)},
+        }
+    found = {name: layer_adapters.from_parts(parts) for name, parts in made.items()}
+    assert all(adapter is not None for adapter in found.values())
+    return found
+
+
+def computed(layer: nn.Module, made: Adapter, inputs: Tensor, written_out: bool) -> list[Tensor]:
+    """The output, and the gradients of the inputs and of all that learns."""
+    inputs = inputs.detach().requires_grad_()
+    output = layer(inputs)
+    if written_out:
+        output = output + Adapter.forward(made, inputs, layer)
+    else:
+        output = lora_network._adding(made, 0.0, Switch())(layer, (inputs,), output)
+    weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(3))
+    loss = (output.float() * weights).sum()
+    return [output, *torch.autograd.grad(loss, [inputs, *made.parameters()])]
+
+
+ALL = [(where, kind) for where in LAYERS for kind in (*LORA_TYPES, "lokr low", *others(where))]
+
+
+@pytest.mark.parametrize(("where", "kind"), ALL)
+def test_outputs_and_gradients_are_those_of_the_written_out_change(where, kind):
+    layer = layer_of(where)
+    made = others(where).get(kind) or adapter_of(kind.split()[0], layer, rank=1 if kind == "lokr low" else 3)
+    assert layer_adapters.fits(made, layer.weight.shape)
+    inputs = inputs_of(layer)
+    wanted, found = computed(layer, made, inputs, True), computed(layer, made, inputs, False)
+    for one, other in zip(wanted, found, strict=True):
+        assert (one - other).norm() <= 5e-6 * one.norm() and one.any()
+    dropped = made(functional.dropout(inputs, 0.5, True), layer)  # where the layer's output is not known
+    assert dropped.shape == found[0].shape
+    torch.testing.assert_close(made(inputs, layer), found[0] - layer(inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "lokr", "oft"])
+@pytest.mark.parametrize("where", ["linear", "conv"])
+def test_nothing_is_kept_that_is_as_large_as_the_weight(kind, where):
+    torch.manual_seed(0)
+    layer = nn.Linear(96, 64) if where == "linear" else nn.Conv2d(96, 64, 3, padding=1)
+    layer.requires_grad_(False)
+    made = adapter_of(kind, layer, rank=4)
+    inputs = torch.randn(1, 5, 96) if where == "linear" else torch.randn(1, 96, 2, 2)
+
+    def kept(forward) -> list[int]:
+        sizes: list[int] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            if tensor.data_ptr() != layer.weight.data_ptr():
+                sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            forward(inputs.requires_grad_(), layer).sum().backward()
+        return sizes
+
+    size = layer.weight.numel()
+    assert max(kept(made)) < size / 4 and max(kept(lambda *a: Adapter.forward(made, *a))) >= size
+
+
+@pytest.mark.parametrize("kind", ["dora", "lokr", "oft"])
+@pytest.mark.parametrize("where", LAYERS)
+def test_in_mixed_precision_small_changes_are_not_lost(kind, where):
+    """Magnitudes that are 0.1 % off, and as small rotations and products: less than bfloat16 tells from 1."""
+    layer = layer_of(where).bfloat16().float()
+    made = layer_adapters.create(config(kind), layer.weight, 3, torch.Generator().manual_seed(1))
+    drawn = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            noise = torch.randn(parameter.shape, generator=drawn)
+            parameter.mul_(1 + 1e-3 * noise) if name == "dora_scale" else parameter.add_(1e-3 * noise)
+    inputs = inputs_of(layer).bfloat16()
+    exact = Adapter.forward(made, inputs.float(), layer)
+    layer.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(inputs, layer)
+    assert found.dtype == torch.bfloat16 and (found.float() - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("kind", LORA_TYPES)
+@pytest.mark.parametrize("where", LAYERS)
+def test_at_the_start_the_output_is_the_layers_own_to_the_bit(kind, where):
+    layer = layer_of(where)
+    made = layer_adapters.create(config(kind), layer.weight, 3, torch.Generator().manual_seed(1))
+    inputs = inputs_of(layer)
+    assert not made(inputs, layer, layer(inputs)).any() and not made(inputs, layer).any()
 
 
 def test_scaling():

@@ -1,0 +1,126 @@
+"""What all adapters share: an adapter is the trainable change of one layer's weight.
+
+The base's weight may be packed in fewer bits: `layer.weight` unpacks it, and `product` applies it without keeping it
+for the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...core.config.run_config import RunConfig
+
+ALPHA, DORA = "alpha", "dora_scale"
+
+
+class Adapter(nn.Module):
+    """The trainable change of one layer. parts: its tensors by their names in files, which are copied in float32."""
+
+    PARTS: ClassVar[dict[str, str]] = {}  # name in files -> attribute
+    NEEDED: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of names of which one must be present
+    GROWS: ClassVar[tuple[str, ...]] = ()  # attributes; the first that exists is zero initially
+    FAST: ClassVar[tuple[str, ...]] = ()  # attributes to which LoRA+ gives a higher learning rate
+    TRAINS: ClassVar[bool] = True
+
+    def __init__(self, parts: Mapping[str, Tensor]):
+        super().__init__()
+        for name, attribute in {**self.PARTS, DORA: DORA}.items():
+            given = parts.get(name)
+            copied = None if given is None else nn.Parameter(given.detach().to("cpu", torch.float32, copy=True))
+            self.register_parameter(attribute, copied)
+        self.alpha = float(parts[ALPHA].flatten()[0]) if ALPHA in parts else None
+
+    @property
+    def rank(self) -> int | None:
+        """The rank, or None if the change has none and is not scaled by alpha."""
+        return None
+
+    @property
+    def scale(self) -> float:
+        return 1.0 if self.alpha is None or self.rank is None else self.alpha / self.rank
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """Compute the formula before scale and DoRA, float32, with as many elements as `weight`."""
+        raise NotImplementedError
+
+    def change(self, weight: Tensor) -> Tensor:
+        """Return dW for a layer's `weight`, in float32 and in its shape."""
+        weight = weight.float()
+        changed = self.delta(weight).reshape(weight.shape) * self.scale
+        if self.dora_scale is None:
+            return changed
+        whole = weight + changed
+        size = self.dora_scale.reshape(*self.dora_scale.shape, *[1] * (weight.dim() - self.dora_scale.dim()))
+        # no gradient through the norm, section 4.3 of the paper: less memory, and no worse
+        return whole * (size / norms(whole.detach(), size.shape)) - weight
+
+    def bias_change(self) -> Tensor | None:
+        return None
+
+    @staticmethod
+    def beginning(
+        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the parts, without alpha, of a new adapter that changes nothing yet. shape: of the layer's weight."""
+        raise NotImplementedError
+
+    @staticmethod
+    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+        """Return the number of parameters that `beginning` creates."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, output: Tensor | None = None) -> Tensor:
+        """Return what the change adds to the layer's output for these inputs. output: that, if it is known."""
+        with exact(inputs):
+            changed = self.change(layer.weight)
+        return apply(layer, inputs, changed)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the parts, in the form that `__init__` takes."""
+        known = {name: getattr(self, attribute) for name, attribute in {**self.PARTS, DORA: DORA}.items()}
+        found = {name: tensor.detach() for name, tensor in known.items() if tensor is not None}
+        return found if self.alpha is None else {**found, ALPHA: torch.tensor(self.alpha)}
+
+    def learned(self, dtype: torch.dtype) -> bool:
+        """Whether anything of the change remains at this precision."""
+        growing = next(getattr(self, name) for name in self.GROWS if getattr(self, name) is not None)
+        return bool(growing.detach().to(dtype).any())
+
+    def fast(self) -> list[nn.Parameter]:
+        return [getattr(self, name) for name in self.FAST]
+
+
+def apply(layer: nn.Linear | nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:
+    """Apply the layer with another weight, and without bias."""
+    if isinstance(layer, nn.Conv2d):
+        return functional.conv2d(inputs, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return functional.linear(inputs, weight)
+
+
+def exact(inputs: Tensor) -> torch.autocast:
+    """Return a context that computes in float32."""
+    return torch.autocast(inputs.device.type, enabled=False)
+
+
+def product(layer: nn.Linear | nn.Conv2d, inputs: Tensor, output: Tensor | None = None) -> Tensor:
+    """Return the layer's output without bias, (b, ..., out) or (b, out, h, w). output: the one with it, if known."""
+    if output is not None:
+        return output if layer.bias is None else output - along(layer.bias, layer).to(output.dtype)
+    without_bias = getattr(layer, "without_bias", None)  # of packed layers
+    return without_bias(inputs) if without_bias else apply(layer, inputs, layer.weight)
+
+
+def along(values: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+    """Return a number for each channel in a shape that broadcasts over a layer's inputs or outputs."""
+    return values.reshape(-1, 1, 1) if isinstance(layer, nn.Conv2d) else values.flatten()
+
+
+def norms(weight: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the norms along the axes that have length 1 in `shape`: (1, in, 1, 1) gives one per input channel. Some
+    tools use (out, 1, 1, 1), one per output, which the WebUI (v1.10.1) applies wrongly and Forge correctly."""
+    return torch.linalg.vector_norm(weight, dim=[axis for axis, size in enumerate(shape) if size == 1], keepdim=True)
