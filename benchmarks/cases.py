@@ -16,6 +16,7 @@ class Case:
     optimizer: str = "adamw"
     precision: str = "no"
     checkpointing: bool = False
+    bf16_weights: bool = False  # rounded at random, and stepped within the backward pass: the plain loop has neither
     device: str = "cpu"
     steps: int = 4
     warm_up: int = 1  # steps whose times do not count
@@ -30,7 +31,7 @@ class Case:
         """The case in words."""
         parts = "UNet + text encoder" if self.text_encoder else "UNet"
         checkpointing = ", checkpointing" if self.checkpointing else ""
-        precision = {"no": "fp32"}.get(self.precision, self.precision)
+        precision = {"no": "fp32"}.get(self.precision, self.precision) + (" weights" if self.bf16_weights else "")
         return f"{parts}, {self.resolution}px, batch {self.batch}, {self.optimizer}, {precision}{checkpointing}"
 
 
@@ -47,6 +48,18 @@ CASES = (
     Case("sd1-512-text", "sd1", 512, text_encoder=True, checkpointing=True, memory=18.5),
     # SDXL's UNet takes 10.3 GB, its gradients as much again; SGD has no state. AdamW would need 41 GB.
     Case("sdxl-256", "sdxl", 256, optimizer="sgd", checkpointing=True, memory=22.3),
+    # Weights and AdamW's states in 8 bits take 10.3 GB.
+    Case(
+        "sdxl-256-bf16",
+        "sdxl",
+        256,
+        optimizer="adamw8bit",
+        precision="bf16",
+        checkpointing=True,
+        bf16_weights=True,
+        steps=3,
+        memory=12.5,
+    ),
     Case("gpu-sd1-512-text", "sd1", 512, text_encoder=True, memory=8, **CARD),
     Case("gpu-sd1-512-text-batch-4", "sd1", 512, batch=4, text_encoder=True, memory=12, **CARD),
     Case("gpu-sdxl-1024", "sdxl", 1024, memory=30, **CARD),

@@ -161,6 +161,7 @@ class Bench:
             "optimizer": case.optimizer,
             "mixed_precision": case.precision,
             "gradient_checkpointing": case.checkpointing,
+            **({"weight_precision": "bf16", "max_grad_norm": 0} if case.bf16_weights else {}),
             "device": case.device,
             "checkpointing_steps": 0,
             "keep_back_pictures": False,  # the plain loop trains on all
@@ -267,7 +268,9 @@ def measured(bench: Bench, cases: list[Case], arguments: argparse.Namespace) -> 
     names = dict.fromkeys(case.base for case in cases if not bench.obstacle(case)) if arguments.load else []
     jobs = [("load", name, name) for name in names] or [("train", case, case.base) for case in cases]
     for kind, job, base in jobs:
-        trainers = TRAINERS if kind == "train" and job.plain_cached else TRAINERS[:2]
+        trainers = TRAINERS[:2]
+        if kind == "train":
+            trainers = TRAINERS if job.plain_cached else TRAINERS[:1] if job.bf16_weights else trainers
         for trainer in [t for t in trainers if arguments.trainer in (None, t)]:
             if kind == "load":
                 bench.prepare(base)

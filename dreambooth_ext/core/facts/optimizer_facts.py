@@ -43,6 +43,7 @@ class OptimizerFacts:
     averages: bool = (
         False  # what is learned are averages: not the weights that it trains with, and in place of rates that fall
     )
+    is_elementwise: bool = False  # each number is stepped by itself
     usual_rate: float = 1.0  # times AdamW's
     small_form_of: str = ""  # the optimizer that takes the same steps with a larger state
     is_factored: bool = False  # its state is rows and columns of matrices
@@ -70,6 +71,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
         "torch.optim",
         "AdamW",
         closed=_TORCH,
+        is_elementwise=True,
         elsewhere=Elsewhere(("adamw", "torchadamw"), same_steps=("pagedadamw", "pagedadamw32bit")),
     ),
     "adamw8bit": OptimizerFacts(
@@ -77,6 +79,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
         "bitsandbytes.optim",
         "AdamW8bit",
         closed=_EIGHT_BIT,
+        is_elementwise=True,
         state_bytes=2,
         small_form_of=EVERYWHERE,
         is_optional=True,
@@ -101,6 +104,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
         "Lion",
         closed=frozenset({"use_triton"}),
         state_bytes=4,
+        is_elementwise=True,
         usual_rate=0.3,  # its authors take a third to a tenth
         elsewhere=Elsewhere(("lion",), same_steps=("lion8bit", "pagedlion8bit", "8bitlion", "paged8bitlion")),
     ),
@@ -160,6 +164,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
         closed=_TORCH,
         state_bytes=0,
         momentum_bytes=4,
+        is_elementwise=True,
         usual_rate=1e5,  # it does not divide by the gradients' size
         elsewhere=Elsewhere(
             ("sgdnesterov",), same_steps=("sgdnesterov8bit",), defaults={"momentum": 0.9, "nesterov": True}

@@ -151,6 +151,7 @@ class Posteriors:
             raise UserError("pictures.vae_fails_in_training", "instance_data_dir", file=file)
         self._forget(batch)
         self._let_go()
+        memory.release()  # it took more than a step does
         return True
 
     def require_one(self) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ...core.config.stages import ResolvedConfig
 from ..runtime.seeds import derive
+from .slices import is_long, step_in_slices
 
 
 def steps_singly(config: ResolvedConfig) -> bool:
@@ -30,10 +31,11 @@ def steps_singly(config: ResolvedConfig) -> bool:
 
 class SingleSteps:
     """Steps `optimizer`, whose groups need a "name", one parameter at a time. alone: whether it treats each parameter
-    separately (`OptimizerFacts.steps_alone`); else only `step_all` is right."""
+    separately (`OptimizerFacts.steps_alone`); else only `step_all` is right. sliced: whether it may be given slices of
+    parameters (`is_elementwise`)."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, seed: int, alone: bool = True):
-        self.optimizer, self.seed, self.alone = optimizer, seed, alone
+    def __init__(self, optimizer: torch.optim.Optimizer, seed: int, alone: bool = True, sliced: bool = False):
+        self.optimizer, self.seed, self.alone, self.sliced = optimizer, seed, alone, sliced
         self.now = 0  # steps taken before this one: random numbers depend on it, so that a resumed run is the same
         self._places = {  # by id: held here, parameters that stop learning could not leave memory
             id(parameter): (group["name"], index)
@@ -83,8 +85,12 @@ class SingleSteps:
         groups = self.optimizer.param_groups
         self.optimizer.param_groups = [{**group, "params": [parameter]}]
         try:
-            for _ in rounding([parameter], [seed]):
-                self.optimizer.step()
+            if self.sliced and parameter.dtype == torch.bfloat16 and is_long(parameter):
+                draws = torch.Generator(parameter.device).manual_seed(seed)
+                step_in_slices(self.optimizer, parameter, lambda old, new: old.copy_(rounded(new, draws)))
+            else:
+                for _ in rounding([parameter], [seed]):
+                    self.optimizer.step()
         finally:
             self.optimizer.param_groups = groups
 

@@ -123,7 +123,7 @@ def begin(
     groups = method.parameter_groups()
     optimizer = accelerator.prepare(make_optimizer(config, groups))
     facts = optimizer_facts(config.optimizer)
-    single = SingleSteps(optimizer.optimizer, config.seed, facts.steps_alone)
+    single = SingleSteps(optimizer.optimizer, config.seed, facts.steps_alone, facts.is_elementwise)
     clips = config.clip_grad_mode == BEFORE
     fused = FusedBackward(single, clips) if are_freed(config, accelerator.num_processes) else None
     ema = None
