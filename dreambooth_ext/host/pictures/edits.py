@@ -158,7 +158,7 @@ class PictureEdits:
         with self._changing(name, picture, stamp) as (path, histories, history):
             with edit_files.workplace(path.parent) as place:
                 made = place / "made.png"
-                self.ask("make_mask", path=str(path), target=str(made), by=kind, box=box, model=model)
+                self.ask("make_mask", path=path, target=str(made), by=kind, box=box, model=model)
                 kept = self._kept(path, history, made)
             return self._masked(path, histories, history, kept)
 

@@ -35,6 +35,7 @@ def drawn(seed=0, size=(90, 60), form="JPEG", mode="RGB") -> bytes:
 
 def ask(task: str, keep: bool, patience: float, **values):
     """The worker's tasks, without its process."""
+    assert isinstance(values.get("path", Path()), Path)  # PictureWorker.ask tells states of files apart by it
     module, function = worker.TASKS[task]
     return getattr(importlib.import_module(f"dreambooth_ext.engine.pictures.{module}"), function)(**values)
 

@@ -205,18 +205,17 @@ export class CaptionEditor {
     }
 
     async #doing(work) {
-        let isDone = true;
+        let fault = null;
         try {
             await work();
-            this.complain(null);
         } catch (error) {
-            this.complain(error);
-            isDone = false;
+            fault = error;
         }
         await this.load();
+        if (fault) this.complain(fault); // what was loaded meanwhile has complained of nothing
         this.onChange();
         if (this.asTrained.checked) await this.#showTrained();
-        return isDone;
+        return !fault;
     }
 
     /** A set that runs were queued with stays: from now on, this is its copy. */

@@ -1,7 +1,7 @@
 // A mask, painted over its picture: white counts, black does not. What does not count is shown dark.
 
 import { element } from "../shared/dom.js";
-import { MIRRORED, TEXTS } from "../shared/texts.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.editor;
 const LONGEST = 1024; // pixels of the mask that is painted; the server scales it to the picture
@@ -148,8 +148,7 @@ export class Brush {
     }
 
     #onKey(event) {
-        const right = MIRRORED ? -1 : 1;
-        const moves = { ArrowLeft: [-right, 0], ArrowRight: [right, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+        const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
         if (event.ctrlKey || event.metaKey || this.tool === "ellipse") return;
         const from = this.place || [this.mask.width / 2, this.mask.height / 2];
         if (event.key === " " || event.key === "Enter") {

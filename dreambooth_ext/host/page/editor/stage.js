@@ -2,7 +2,7 @@
 // leaves of that.
 
 import { element, show } from "../shared/dom.js";
-import { MIRRORED, TEXTS } from "../shared/texts.js";
+import { TEXTS } from "../shared/texts.js";
 import { fitted, frameOf, isInside, moveIn, spanned } from "./geometry.js";
 
 const T = TEXTS.editor;
@@ -85,8 +85,7 @@ export class Stage {
     }
 
     #onKey(event) {
-        const right = MIRRORED ? -1 : 1;
-        const moves = { ArrowLeft: [-right, 0], ArrowRight: [right, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+        const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
         const move = moves[event.key];
         if (!move || event.ctrlKey || event.metaKey) return;
         event.preventDefault();

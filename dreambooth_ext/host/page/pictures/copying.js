@@ -46,7 +46,7 @@ class Shown {
         this.bar = element("progress", { class: "db-progress", max: "1", "aria-label": T.title });
         this.count = element("p", { class: "db-quiet", role: "status" });
         this.stop = button(T.stop, () => this.#stop(id));
-        this.dialog = openDialog(T.title, {}, this.bar, this.count, element("div", { class: "db-row" }, this.stop));
+        this.dialog = openDialog(T.title, { class: "db-copying" }, this.bar, this.count, element("div", { class: "db-row" }, this.stop));
         this.dialog.addEventListener("cancel", (event) => (event.preventDefault(), this.#stop(id)));
     }
 
