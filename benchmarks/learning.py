@@ -33,15 +33,16 @@ from dreambooth_ext.core.guide.demo_recipe import BASE, PICTURES, RECIPE
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system.files import read_json, write_json
-from dreambooth_ext.demo import world
+from dreambooth_ext.demo import measure, world
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.optimization import single_steps
+from dreambooth_ext.engine.sampling.painter import Painter
 from dreambooth_ext.engine.training import training_state
 
 from . import judged, judged_pixels
 
-DRAWN = 2  # pictures for each prompt of the pixels' judgement
+DRAWN = 2  # pictures for each prompt of the pixels' judgement: 72 of a model
 STYLED = 40  # pictures of the style
 BF16 = {"weight_precision": "bf16", "mixed_precision": "bf16"}
 LORA = {"method": "lora", "network_type": "locon", "rank": 16, "learning_rate": 1e-3, "text_encoder_lr": 1e-3}
@@ -56,7 +57,9 @@ class Row:
     is_unrounded: bool = False
 
 
+UNTRAINED = "base"
 ROWS = {
+    UNTRAINED: Row("the base, untrained"),
     "fp32": Row("fp32, AdamW"),
     "bf16": Row("bf16, AdamW", BF16),
     "bf16-8bit": Row("bf16, 8-bit AdamW", BF16 | {"optimizer": "adamw8bit"}),
@@ -79,8 +82,8 @@ MOVED = ("fp32", "bf16", "bf16-8bit", "unrounded")
 STYLE = {
     "subject_type": "style",
     "offset_noise": 0,
-    "max_train_steps": 240,
-    "text_encoder_steps": 240,
+    "max_train_steps": 200,
+    "text_encoder_steps": 200,
     "learning_rate": 5e-4,
     "text_encoder_lr": 1e-3,
 }
@@ -149,27 +152,32 @@ def train(out: Path, task: str, row: str, seed: int) -> Run:
 
 def result(out: Path, task: str, row: str, seed: int) -> dict[str, Any]:
     """Train, and say what pixels, or weights, show of it."""
+    if row == UNTRAINED:
+        return pixels(out, task, measure.open_painter(str(BASE)))
     run = train(out, task, row, seed)
     found: dict[str, Any] = {"eight_bit": eight_bit_share(run)}
-    kind = TASKS[task].kind
-    if kind:
-        return found | pixels(out, kind, run)
+    if kind := TASKS[task].kind:
+        return found | pixels(out, task, judged.opened(drawn(kind), run.config.method, model_of(run)))
     moved = movement(run)
     if row == "fp32":
         torch.save(moved, out / f"moved-{seed}.pt")
     return found | compared(moved, torch.load(out / f"moved-{seed}.pt", weights_only=True))
 
 
-def pixels(out: Path, kind: str, run: Run) -> dict[str, float]:
+def drawn(kind: str) -> judged.Made:
+    return judged.Made("", "", 0, kind=kind)
+
+
+def pixels(out: Path, task: str, painter: Painter) -> dict[str, float]:
     """The judgement of `judged_pixels`, over DRAWN pictures for each of its prompts."""
-    config = run.config
-    painter = judged.opened(judged.Made("", "", 0, kind=kind), config.method, model_of(run))
-    photographs = sorted(Path(config.instance_data_dir).glob("*.png"))
+    kind = TASKS[task].kind
+    assert kind, "nothing is drawn for this task"
+    photographs = sorted((styled(out) if kind == "style" else PICTURES).glob("*.png"))
     file = out / "drawn.npz"
     seen = []
     for number in range(DRAWN):
-        asked = judged.asked(judged.Made("", "", 0, kind=kind))
-        found = {name: judged.paint(painter, wanted, 10**6 * (number + 1)) for name, wanted in asked.items()}
+        wanted = judged.asked(drawn(kind)).items()
+        found = {name: judged.paint(painter, prompts, 10**6 * (number + 1)) for name, prompts in wanted}
         np.savez(file, **{name: np.stack([np.asarray(one) for one in each]) for name, each in found.items()})
         seen.append(judged_pixels.look(kind, file, photographs))
     file.unlink()
@@ -272,6 +280,8 @@ def main(argv: list[str]) -> int:
     asked = [(name, row) for name, task in TASKS.items() for row in task.rows]
     for seed in range(1, given.seeds + 1):
         for task, row in asked:
+            if row == UNTRAINED and seed > 1:
+                continue
             name = f"{task} {row} {seed}"
             if name in results or not name.startswith(tuple(given.only)):
                 continue
