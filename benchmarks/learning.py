@@ -65,7 +65,9 @@ ROWS = {
     "bf16-8bit": Row("bf16, 8-bit AdamW", BF16 | {"optimizer": "adamw8bit"}),
     "bf16-adafactor": Row("bf16, Adafactor", BF16 | {"optimizer": "adafactor"}),
     "unrounded": Row("bf16 without stochastic rounding, AdamW", BF16, is_unrounded=True),
-    "lora": Row("LoRA, base in fp32", LORA),
+    "lora": Row("LoRA on a base in fp32", LORA),
+    "lora-int8": Row("LoRA on a base in int8", LORA | {"frozen_precision": "int8"}),
+    "lora-nf4": Row("LoRA on a base in nf4", LORA | {"frozen_precision": "nf4"}),
 }
 
 
