@@ -12,6 +12,7 @@ from dreambooth_ext.demo import judge, measure, world
 from tests.demo.test_learning import complete, run_of, with_lora
 
 GROUND = "brick"
+PICTURES = 16
 WITHOUT_GROUND = {"masked_loss": True, "unmasked_weight": 0.0, "masked_prior_preservation_weight": 1.0}
 RUN = {
     "method": "lora",
@@ -47,12 +48,13 @@ def write_masked(folder: Path, count: int = 12) -> str:
     return str(folder)
 
 
-def drawn(painter, prompts: list[str], each: int) -> tuple[float, float]:
-    """The shares of pictures that show the creature, and that have the ground of its photographs."""
-    pictures = [picture for prompt in prompts for picture in measure.generate_pictures(painter, prompt, range(each))]
+def drawn(painter) -> tuple[float, float, int]:
+    """Of pictures whose prompt names no ground: the share that shows the creature, the share with the ground of its
+    photographs, and how many grounds there are."""
+    pictures = measure.generate_pictures(painter, measure.SUBJECT_PROMPT, range(PICTURES))
     shown = [judge.has_subject(picture) > measure.SURE for picture in pictures]
-    grounds = [judge.background_of(judge.pixels(picture)) == GROUND for picture in pictures]
-    return sum(shown) / len(shown), sum(grounds) / len(grounds)
+    grounds = [judge.background_of(judge.pixels(picture)) for picture in pictures]
+    return sum(shown) / len(shown), grounds.count(GROUND) / len(grounds), len(set(grounds))
 
 
 def test_the_mask_is_where_the_creature_is():
@@ -65,16 +67,13 @@ def test_the_mask_is_where_the_creature_is():
 
 @pytest.mark.slow
 def test_a_masked_subject_is_learned_without_its_ground(tmp_path):
-    """With what the base itself draws as the target outside the mask. Without a mask, every picture has bricks, and so
-    have many that ask for another ground."""
+    """With what the base itself draws as the target outside the mask. The base draws bricks in 5 of 32 pictures that
+    ask for no ground; trained with three seeds, it has them in 4, 5 and 7 of 16 (docs/measurements.md)."""
     pictures = write_masked(tmp_path / "pictures")
-    others = [f"{measure.SUBJECT_PROMPT} on a {ground} background" for ground in world.BACKGROUNDS if ground != GROUND]
     found = {}
     for name, settings in (("whole", {}), ("masked", WITHOUT_GROUND)):
         config = complete({**RUN, **settings, "name": name, "instance_data_dir": pictures})
-        painter = with_lora(run_of(tmp_path, config))
-        found[name] = drawn(painter, [measure.SUBJECT_PROMPT], 8), drawn(painter, others, 1)
-    (whole, whole_elsewhere), (masked, masked_elsewhere) = found["whole"], found["masked"]
-    assert whole[0] > 0.7 and whole[1] > 0.8, found
-    assert masked[0] > 0.5 and masked[1] < 0.6, found
-    assert whole_elsewhere[1] > 0.2 and masked_elsewhere[1] < 0.1, found
+        found[name] = drawn(with_lora(run_of(tmp_path, config)))
+    (whole, whole_bricks, whole_grounds), (masked, masked_bricks, masked_grounds) = found["whole"], found["masked"]
+    assert whole > 0.7 and whole_bricks > 0.8 and whole_grounds <= 3, found
+    assert masked > 0.4 and masked_bricks < 0.6 and masked_grounds >= 4, found
