@@ -21,6 +21,9 @@ class Case:
     steps: int = 4
     warm_up: int = 1  # steps whose times do not count
     memory: float = 1.0  # GB (10^9 bytes) of the device's memory without which the case is not tried
+    seconds: float = 0.0  # of each trainer on a card of 2020, so that all cases of a card fit into `LONGEST`
+    compiled: bool = False  # ours with torch.compile
+    alone: bool = False  # only ours
     plain_cached: bool = False  # also measure a plain loop that, as ours does, encodes pictures and prompts once
 
     def as_dict(self) -> dict[str, Any]:
@@ -32,9 +35,11 @@ class Case:
         parts = "UNet + text encoder" if self.text_encoder else "UNet"
         checkpointing = ", checkpointing" if self.checkpointing else ""
         precision = {"no": "fp32"}.get(self.precision, self.precision) + (" weights" if self.bf16_weights else "")
-        return f"{parts}, {self.resolution}px, batch {self.batch}, {self.optimizer}, {precision}{checkpointing}"
+        how = checkpointing + (", compiled" if self.compiled else "")
+        return f"{parts}, {self.resolution}px, batch {self.batch}, {self.optimizer}, {precision}{how}"
 
 
+LONGEST = 480.0  # seconds for all cases of a card together
 CARD = {"device": "cuda", "optimizer": "adamw8bit", "precision": "bf16", "checkpointing": True}
 CARD |= {"steps": 30, "warm_up": 5}
 
@@ -60,7 +65,9 @@ CASES = (
         steps=3,
         memory=12.5,
     ),
-    Case("gpu-sd1-512-text", "sd1", 512, text_encoder=True, memory=8, **CARD),
-    Case("gpu-sd1-512-text-batch-4", "sd1", 512, batch=4, text_encoder=True, memory=12, **CARD),
-    Case("gpu-sdxl-1024", "sdxl", 1024, memory=30, **CARD),
+    Case("gpu-sd1-512-text", "sd1", 512, text_encoder=True, memory=8, seconds=40, **CARD),
+    Case("gpu-sd1-512-text-batch-4", "sd1", 512, batch=4, text_encoder=True, memory=12, seconds=50, **CARD),
+    Case("gpu-sd1-512", "sd1", 512, memory=8, alone=True, seconds=35, **CARD),
+    Case("gpu-sd1-512-compiled", "sd1", 512, memory=8, alone=True, compiled=True, seconds=90, **CARD),
+    Case("gpu-sdxl-1024", "sdxl", 1024, memory=30, seconds=80, **{**CARD, "steps": 20}),
 )

@@ -29,7 +29,7 @@ from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.system import files
 
 from . import table
-from .cases import CASES, Case
+from .cases import CASES, LONGEST, Case
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = REPOSITORY / "dreambooth_ext" / "demo" / "base" / "demo-base.safetensors"
@@ -163,6 +163,7 @@ class Bench:
             "gradient_checkpointing": case.checkpointing,
             **({"weight_precision": "bf16", "max_grad_norm": 0} if case.bf16_weights else {}),
             "device": case.device,
+            "compile": "on" if case.compiled else "off",
             "checkpointing_steps": 0,
             "keep_back_pictures": False,  # the plain loop trains on all
             "report_to": "none",
@@ -262,21 +263,28 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def trainers_of(case: Case) -> tuple[str, ...]:
+    if case.alone or case.bf16_weights:
+        return TRAINERS[:1]
+    return TRAINERS if case.plain_cached else TRAINERS[:2]
+
+
 def measured(bench: Bench, cases: list[Case], arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows of the table, one after the other."""
+    began = time.monotonic()
     about = {"machine": bench.machine, "date": time.strftime("%Y-%m-%d")}
     names = dict.fromkeys(case.base for case in cases if not bench.obstacle(case)) if arguments.load else []
     jobs = [("load", name, name) for name in names] or [("train", case, case.base) for case in cases]
     for kind, job, base in jobs:
-        trainers = TRAINERS[:2]
-        if kind == "train":
-            trainers = TRAINERS if job.plain_cached else TRAINERS[:1] if job.bf16_weights else trainers
+        trainers = trainers_of(job) if kind == "train" else TRAINERS[:2]
         for trainer in [t for t in trainers if arguments.trainer in (None, t)]:
             if kind == "load":
                 bench.prepare(base)
                 row = {"load": base, **bench.load(base, trainer)}
             elif obstacle := bench.obstacle(job):
                 row = {"case": job.name, "problem": obstacle}
+            elif job.device == "cuda" and time.monotonic() - began + job.seconds > LONGEST:
+                row = {"case": job.name, "problem": f"not measured: {LONGEST / 60:g} minutes would not have sufficed"}
             else:
                 bench.prepare(base)
                 row = {"case": job.name, **bench.train(job, trainer)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import activations
+from benchmarks import activations, growth
+from benchmarks.cases import CASES, LONGEST
+from benchmarks.run import trainers_of
 from dreambooth_ext.engine import memory_estimate
 from dreambooth_ext.engine.data import latent_encoding
 from dreambooth_ext.engine.models.architecture import shipped
@@ -62,3 +64,16 @@ def test_what_the_vae_takes_a_pixel(encoding, bytes_a_pixel):
     for resolution in (256, 512):
         counted = activations.count_vae(shipped("sd1").vae, resolution, encoding=encoding)
         assert counted["peak"] == pytest.approx(bytes_a_pixel * resolution**2, rel=0.05)
+
+
+def test_all_cases_of_a_card_fit_into_eight_minutes():
+    of_card = [case for case in CASES if case.device == "cuda"]
+    assert all(case.seconds for case in of_card) and any(case.compiled for case in of_card)
+    assert sum(case.seconds * len(trainers_of(case)) for case in of_card) <= LONGEST <= 480
+
+
+def test_growth_is_drawn():
+    points = [{"value": n, "step": 0.1 * n, "before": 1.0, "whole": 2.0, "peak": 1e8 * n} for n in (1, 2, 4)]
+    drawn = growth.draw("train_batch_size", points, "batch")
+    assert set(drawn) == {"time", "memory"} and all(text.count("<path") for text in drawn.values())
+    assert "the whole run" in growth.draw("max_train_steps", points, "steps")["time"]

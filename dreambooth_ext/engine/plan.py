@@ -28,7 +28,7 @@ from .methods import METHODS
 from .models.base import Base
 from .optimization.optimizer_creation import choose_optimizer, make_optimizer
 from .quantisation.packings import PACKINGS, missing_packing
-from .runtime import memory
+from .runtime import compilation, memory
 from .runtime.device import choose_device
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
@@ -105,6 +105,9 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
     if config.frozen_precision == "auto":
         answers["frozen_precision"] = "bf16"
     answers["cache_latents"] = caches_latents(config, base.inpainting)
+    if config.compile == "auto":
+        known = stages.resolved(config, **answers, compile="off")
+        answers["compile"] = "on" if compilation.is_worth(known) else "off"
     return memory_choices.fitted(config, stages.resolved(config, **answers), base)
 
 
@@ -126,6 +129,8 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         found.append(Problem("plan.latents_not_cached", "latent_sampling"))
     found += _optimizer_problems(config) + _weight_problems(config)
     found += _frozen_problems(config) + _xformers_problems(config)
+    if config.compile == "on" and (why := compilation.obstacle(config)):
+        found.append(Problem("plan.compile_impossible", "compile", reason=why))
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
         found.append(Problem("settings.last_timestep", "zero_terminal_snr"))
     if config.text_encoder_2_lr is not None and len(base.family.text.slots) < 2:

@@ -40,7 +40,7 @@ from .methods import METHODS
 from .models.base import Base
 from .models.base_model import LatentBase
 from .quantisation.precision import COMPUTED
-from .runtime import distributed, memory, vae_bands
+from .runtime import compilation, distributed, kernels, memory, vae_bands
 from .runtime.accelerator import make_accelerator
 from .runtime.control import Control, Follower, Stopped, take_standard_input
 from .runtime.device import choose_device, take_device
@@ -170,6 +170,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         for warning in plan.warnings(asked, config, base):
             control.warn(warning)
         accelerator = make_accelerator(config)
+        kernels.choose(config)
         config, subjects = with_pictures(config, base, run, control, accelerator, is_old)
         first = check_resources(config, subjects, base, run, control)
         dataset = gather(config, subjects, base, run, control, accelerator, first.encodes == plan.MEANWHILE)
@@ -207,7 +208,12 @@ def train(run: Run, control: Control, total: int | None) -> str:
         saver = Saver(run, config, base, method, control, dataset, accelerator)
         with contextlib.closing(saver):
             state = loop_state.begin(config, method, dataset, accelerator, total, resumed)
-            ended = Loop(config, method, dataset, accelerator, control, saver, total, state, fixed).run()
+            loop = Loop(config, method, dataset, accelerator, control, saver, total, state, fixed)
+            if config.compile == "on" and state.step < total:
+                control.progress(Message("stages.compiling"), 0, 0)
+                if failure := compilation.compile_blocks(method.backbone.unet, loop.try_step):
+                    control.warn(failure)
+            ended = loop.run()
         accelerator.end_training()
         return ended
 
@@ -363,6 +369,7 @@ def make_method(
     method = METHODS[config.method](config, objective, dataset.all_captions(), run.path / "frozen")
     weights = resumed.weights() if resumed else None
     method.prepare(backbone, accelerator, COMPUTED[config.mixed_precision], weights, resumed.step if resumed else 0)
+    kernels.order_channels_last(method.backbone.unet, accelerator.device)
     return method
 
 

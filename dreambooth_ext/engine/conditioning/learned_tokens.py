@@ -61,7 +61,7 @@ class Embeddings:
         """Make `encoder`, the model's text encoder number `index`, use the learned vectors for slots inside the `with`
         block, and yield its tokens. Gradients reach the vectors. numbers_bs: tokens and slots, (b, 77)."""
         is_slot_bs = numbers_bs >= SLOTS
-        if not is_slot_bs.any():
+        if not self.words or (numbers_bs.device.type == "cpu" and not is_slot_bs.any()):  # a card would be waited for
             yield numbers_bs
             return
         rows = torch.cat([word.vectors[index].to(numbers_bs.device) for word in self.words])

@@ -17,6 +17,7 @@ from ...core.captions.token_limit import cut, length
 from ...core.config.parsing import shown
 from ...core.errors import Problem
 from ..models.families import TextConditioning
+from ..runtime.transfer import sent
 from .learned_tokens import Embedding, Embeddings, Piece
 from .prompt_syntax import BREAK, CHUNK, chunks, emphasised, parse
 
@@ -35,8 +36,8 @@ class Conditioning:
         return len(self.hidden_bsd)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
-        pooled = None if self.pooled_bp is None else self.pooled_bp.to(device, dtype)
-        return Conditioning(self.hidden_bsd.to(device, dtype), pooled)
+        pooled = None if self.pooled_bp is None else sent(self.pooled_bp, device, dtype)
+        return Conditioning(sent(self.hidden_bsd, device, dtype), pooled)
 
     def repeat(self, count: int) -> Conditioning:
         """Repeat each row `count` times, keeping copies next to each other."""
@@ -99,7 +100,7 @@ class TextStack:
                 tokens_bcs, weights_bcs = self.weighted_tokens(prompts, index)
             else:
                 tokens_bcs, weights_bcs = self.tokens(prompts, index), None
-            states, pooled = self._states(encoder, tokens_bcs.flatten(0, 1).to(_device(encoder)), index)
+            states, pooled = self._states(encoder, sent(tokens_bcs.flatten(0, 1), _device(encoder)), index)
             if weights_bcs is not None:
                 states = emphasised(states, weights_bcs.flatten(0, 1))
             hidden.append(states.reshape(len(prompts), -1, states.shape[-1]))
@@ -140,6 +141,11 @@ class TextStack:
         filled = [row + [[]] * (count - len(row)) for row in rows]
         tokenizer = self.tokenizers[index]
         return torch.tensor([[_chunk(tokenizer, [number for number, _ in chunk]) for chunk in row] for row in filled])
+
+    def chunks(self, prompt: str, emphasis: bool) -> int:
+        """Return how many chunks of tokens a prompt takes."""
+        tokens_1cs = self.weighted_tokens([prompt])[0] if emphasis else self.tokens([prompt])
+        return tokens_1cs.shape[1]
 
     def count(self, prompt: str) -> int:
         """Return a prompt's length in tokens and learned vectors, without start and end."""

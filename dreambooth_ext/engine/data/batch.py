@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..runtime.transfer import sent
+
 
 @dataclass
 class Batch:
@@ -37,7 +39,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         moved = {
-            field.name: value.to(device, non_blocking=True)
+            field.name: sent(value, device)
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), torch.Tensor)
         }

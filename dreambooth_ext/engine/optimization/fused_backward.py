@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .single_steps import SingleSteps
 
@@ -32,12 +33,13 @@ class FusedBackward:
 
     def __init__(self, steps: SingleSteps, clips: bool = False):
         self.steps, self.clips = steps, clips
-        self.norm: float | None = None  # of the last backward pass's gradients, before clipping; None if not found
+        self._norm: float | None = None  # of the gradients of the last backward pass, before clipping; None: not found
+        self.square: Tensor | None = None  # of that norm, on its device, as long as nobody has read it
         self.has_stepped = False  # inside the last `stepping`
         self._active = False
         self._is_measuring = False  # steps nothing
         self._factor = 1.0  # of the gradients, if they are clipped
-        self._squares: list[torch.Tensor] = []  # each gradient's squared norm, on its device
+        self._squares: list[Tensor] = []  # each gradient's squared norm, on its device
         self._hooks: dict[str, list[Any]] = {}  # by group
         for group in steps.optimizer.param_groups:
             hooks = [parameter.register_post_accumulate_grad_hook(self._step) for parameter in group["params"]]
@@ -46,7 +48,19 @@ class FusedBackward:
     @property
     def lacks_norm(self) -> bool:
         """Whether gradients are clipped, but no step has been taken by whose norm they could be."""
-        return self.clips and self.norm is None
+        return self.clips and self._norm is None and self.square is None
+
+    @property
+    def norm(self) -> float | None:
+        """The norm of the last backward pass's gradients, before clipping; None if not found. Waits for the device,
+        unless it was set to what another has read."""
+        if self.square is not None:
+            self._norm, self.square = math.sqrt(float(self.square)), None
+        return self._norm
+
+    @norm.setter
+    def norm(self, known: float | None) -> None:
+        self._norm, self.square = known, None
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove the hooks of groups that the optimizer no longer has."""
@@ -84,9 +98,9 @@ class FusedBackward:
         finally:
             self._active = False
         if self._squares:
-            self.norm = math.sqrt(float(torch.stack(self._squares).sum()))
+            self.square = torch.stack(self._squares).sum()
 
-    def _step(self, parameter: torch.Tensor) -> None:
+    def _step(self, parameter: Tensor) -> None:
         if not self._active:
             return
         gradient = parameter.grad

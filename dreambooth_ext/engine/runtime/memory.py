@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 
 import psutil
 import torch
+
+from ...core.errors import Problem
 
 Result = TypeVar("Result")
 
@@ -79,6 +82,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     words = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+@contextlib.contextmanager
+def spared(problem: Problem, warn: Callable[[Problem], None]) -> Iterator[None]:
+    """Turn running out of memory into the warning `problem`, for work that training can do without."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        warn(problem)
 
 
 def in_batches(function: Callable[[Any], Result], items: Sequence[Any], at_once: int) -> Iterator[Result]:

@@ -24,7 +24,7 @@ from ..formats.verified_write import NothingLearned
 from ..optimization.clipping import clip, limit_at
 from ..optimization.fused_backward import FusedBackward
 from ..optimization.not_finite import finite, not_finite
-from ..optimization.optimizer_creation import forget
+from ..optimization.readings import Reading
 from ..optimization.single_steps import steps_singly
 from ..runtime import distributed, memory
 from ..runtime.control import STOPPING, Control, Stopped
@@ -89,21 +89,20 @@ class Loop:
             stop = self._obey(distributed.from_first(self.control.commands()))
             if stop or state.step >= self.total:
                 break
-            loss = self._accumulate()
-            norm = self._optimise(loss)
+            reading = self._optimise(self._accumulate())
             state.step += 1
-            self._enter()
+            self._enter(reading)
             state.savable = True
             state.pace.step()
-            self._report(loss, norm)
+            self._report(reading)
             if state.loss_scale.is_of_no_use:
                 raise not_finite(self.config, "training.overflows_in_fp16", step=state.step)
             self._scheduled()
+        self._tell()
 
     @contextlib.contextmanager
     def _rescuing(self) -> Iterator[None]:
-        """Save the training state if an exception ends training, so that no step is lost, provided the state is
-        sound."""
+        """Save the training state, if it is sound, when an exception ends training, so that no step is lost."""
         try:
             yield
         except Exception as error:
@@ -112,34 +111,27 @@ class Loop:
             with contextlib.suppress(Exception):  # if this fails as well, `error` is still the one to report
                 state = self.state
                 state.optimizer.zero_grad(set_to_none=True)
+                self.control.update(step=state.step)  # fewer, if it was read late that one is wrong
                 self._note_state(wait=True)
                 if state.savable and training_state.is_of_use(self.method.state_dict(), state.optimizer.optimizer):
                     self._save_state(limit=None)  # earlier states stay until training has resumed from this one
             raise
 
-    def _enter(self) -> None:
+    def _enter(self, reading: Reading) -> None:
         """Drop what stops learning at this step. A command to stop that arrives meanwhile waits for the next step."""
         state, config = self.state, self.config
         ends = state.step in (config.text_encoder_steps, config.embedding_steps)  # then averages stay in what is left
+        if ends and state.guard:
+            self._tell()
+            state.require_finite(reading, state.step)
         with state.averaged_by_optimizer() if ends else contextlib.nullcontext():
             with contextlib.suppress(Stopped):
                 self.method.enter(state.step)
             learning = {group["name"] for group in self.method.parameter_groups()}
-            self._leave([group["name"] for group in state.optimizer.param_groups if group["name"] not in learning])
+            state.leave([group["name"] for group in state.optimizer.param_groups if group["name"] not in learning])
 
-    def _leave(self, names: list[str]) -> None:
-        """Remove parameter groups that have stopped learning, together with their optimizer state."""
-        if not names:
-            return
-        inner = self.state.optimizer.optimizer
-        forget(inner, names)
-        if self.state.fused:
-            self.state.fused.forget(names)
-        inner.zero_grad(set_to_none=True)
-        memory.release()
-
-    def _accumulate(self) -> float:
-        """Run forward and backward passes over the step's batches; return the mean loss over the accumulated batches.
+    def _accumulate(self) -> list[Tensor]:
+        """Run forward and backward passes over the step's batches; return their losses, still on the device.
 
         Random numbers depend on a batch's place in the step, so that two processes compute the same as one process that
         accumulates two batches.
@@ -159,94 +151,105 @@ class Loop:
                 if state.fused and micro == micros - 1 and part == len(batches) - 1:
                     return self._step_in_backward(state.fused, loss, losses)
                 self.accelerator.backward(loss / micros)
-        total = read_loss(losses, micros)
         if world > 1:
             distributed.average(state.parameters)
-            total = distributed.mean(total, self.accelerator.device)
-        return total
+        return losses
 
     def _loss(self, batch: Batch, place: tuple[int, ...]) -> Tensor:
         """Return a batch's loss. The same place draws the same random numbers."""
         torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
         return self.method.loss(batch.to(self.accelerator.device), generator(self.config.seed, "noise", *place))
 
-    def _measure_gradients(self, fused: FusedBackward, batches: list[Batch]) -> None:
+    def try_step(self) -> None:
+        """Run the next step forward and backward, and leave no trace of it."""
+        state, rank, world = self.state, self.accelerator.process_index, self.accelerator.num_processes
+        self.dataset.fill(state.step, 1, rank, world)
+        norm = state.fused.norm if state.fused else None
+        self._measure_gradients(state.fused, self.dataset.batches(state.step, 0, rank, world))
+        if state.fused:
+            state.fused.norm = norm
+
+    def _measure_gradients(self, fused: FusedBackward | None, batches: list[Batch]) -> None:
         """Find the norm of a step's gradients by passes of its own, for a step that no other one comes before."""
         for part, batch in enumerate(batches):
             loss = self._loss(batch, (self.state.step, 0, part, 0))  # no accumulation, one process
-            with fused.measuring() if part == len(batches) - 1 else contextlib.nullcontext():
+            with fused.measuring() if fused and part == len(batches) - 1 else contextlib.nullcontext():
                 self.accelerator.backward(loss)
         self.state.optimizer.zero_grad(set_to_none=True)
 
-    def _step_in_backward(self, fused: FusedBackward, loss: Tensor, losses: list[Tensor]) -> float:
+    def _step_in_backward(self, fused: FusedBackward, loss: Tensor, losses: list[Tensor]) -> list[Tensor]:
         """Run the backward pass in which the optimizer steps. The loss is checked first, since afterwards it would be
         too late."""
-        total = read_loss(losses, micros=1)
-        self._prepare_step(total)
+        self._tell()  # also for the norm of the step before
+        self._prepare_step()
+        self.state.reading(losses)
         try:
             with fused.stepping(limit_at(self.config, self.state.step) if fused.clips else 0.0):
                 self.accelerator.backward(loss)
         finally:
             self.state.savable = not fused.has_stepped
-        self._require_finite(fused.norm)
-        return total
+        return losses
 
-    def _prepare_step(self, loss: float) -> None:
+    def _prepare_step(self) -> None:
         state = self.state
-        if not math.isfinite(loss) and state.scaler is None:  # fp16's scaler leaves such a step out
-            raise not_finite(self.config, "training.loss_not_finite", loss=loss, step=state.step + 1)
         state.rates = state.schedules.set_rates(state.optimizer, state.step)
         state.single.now = state.step
 
-    def _optimise(self, loss: float) -> float | None:
-        """Take an optimizer step. Returns the gradients' global norm before clipping, or None if it was not
+    def _optimise(self, losses: list[Tensor]) -> Reading:
+        """Take an optimizer step. Returns the loss, and the gradients' global norm before clipping if it was
         computed."""
-        state, norm = self.state, None
-        if not state.fused:  # else the backward pass has taken the step
-            self._prepare_step(loss)
-            norm = self._clip()
+        state = self.state
+        if state.fused:  # the backward pass has taken the step
+            reading = state.reading(losses, state.fused.square, is_square=True)
+        else:
+            self._prepare_step()
+            reading = state.reading(losses, self._clip())
             state.savable = False
-            step = state.single.step_all if steps_singly(self.config) else state.optimizer.step
-            step()
-        elif state.fused.clips:
-            norm = state.fused.norm
+            (state.single.step_all if steps_singly(self.config) else state.optimizer.step)()
         state.optimizer.zero_grad(set_to_none=True)
-        if state.loss_scale.stepped(loss) and state.ema:
+        if not state.guard and state.loss_scale.stepped(reading.read()[0]) and state.ema:
             state.ema.step(self.method.averaged())
-        return norm
+        return reading
 
-    def _clip(self) -> float | None:
-        """Clip the gradients if they are to be; return their global norm before it."""
+    def _clip(self) -> Tensor | None:
+        """Clip the gradients if they are to be; return their global norm before it, on the device."""
         limit = limit_at(self.config, self.state.step)
         if not limit:
             return None
         self.accelerator.unscale_gradients()
-        norm = clip(self.state.parameters, limit, self.config.clip_grad_mode)
-        self._require_finite(norm)
-        return norm
+        return clip(self.state.parameters, limit, self.config.clip_grad_mode)
 
-    def _require_finite(self, norm: float | None) -> None:
-        """Raise UserError if the gradients' norm is not finite; fp16's scaler leaves such a step out."""
-        if norm is not None and not math.isfinite(norm) and self.state.scaler is None:
-            raise not_finite(self.config, "training.gradients_not_finite", norm=norm, step=self.state.step + 1)
-
-    def _report(self, loss: float, norm: float | None) -> None:
+    def _report(self, reading: Reading) -> None:
+        """Report a step: at once, or beside the next one if its numbers are read late."""
         state = self.state
         left = (self.total - state.step) / state.pace.per_second
         self.control.update(step=state.step)
-        self.control.events.append(
-            "step",
-            step=state.step,
-            total=self.total,
-            epoch=round(self.dataset.order.epochs(state.step, self.accelerator.num_processes), 3),
-            loss=finite(loss),
-            grad_norm=finite(norm),
-            lr=state.rates,
-            it_per_s=round(state.pace.per_second, 4),
-            eta_s=round(left, 1),
-            memory=memory.use(self.accelerator.device),
-        )
-        self.saver.track(state.step, loss, state.rates)
+        self._tell()
+        known = {
+            "step": state.step,
+            "total": self.total,
+            "epoch": round(self.dataset.order.epochs(state.step, self.accelerator.num_processes), 3),
+            "lr": state.rates,
+            "it_per_s": round(state.pace.per_second, 4),
+            "eta_s": round(left, 1),
+            "memory": memory.use(self.accelerator.device),
+        }
+        state.untold = (known, reading)
+        if not state.guard:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Append the event of a step whose numbers are read late, if there is one that has not been told."""
+        if not self.state.untold:
+            return
+        (known, reading), self.state.untold = self.state.untold, None
+        if self.state.guard:
+            self.state.require_finite(reading, known["step"])
+        loss, norm = reading.read()
+        if norm is not None and self.state.fused:
+            self.state.fused.norm = norm
+        self.control.events.append("step", **known, loss=finite(loss), grad_norm=finite(norm))
+        self.saver.track(known["step"], loss, known["lr"])
 
     def _obey(self, commands: list[str]) -> bool:
         """Execute the commands that users sent since the last step. Returns True if the run is to stop."""
@@ -278,6 +281,7 @@ class Loop:
         """Write the training state, unless this step already has one. meanwhile: training goes on while it is written,
         if memory has room for a copy. keeping: a `limit` of states other than the run's."""
         state = self.state
+        self._tell()
         self._note_state(wait=True)  # one at a time
         if state.step == state.saved or not self.accelerator.is_main_process:
             return  # also at the start, when nothing has been learned yet
@@ -301,6 +305,7 @@ class Loop:
             self.control.events.append("checkpoint", step=saved.step, path=str(saved.path))
 
     def _save_model(self, final: bool, stops: bool = False) -> None:
+        self._tell()
         if not self.accelerator.is_main_process:
             return
         with self._saving(), self._averaged():
@@ -324,29 +329,21 @@ class Loop:
         self.control.status("training", step=self.state.step)
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        """Use the moving average of the weights, if there is one, for saves and previews."""
+        """Use the weights' moving average, if there is one, for saves and previews."""
         return self.state.averaged(self.method.averaged())
 
     def _sample(self) -> None:
+        self._tell()
         if not self.accelerator.is_main_process:
             return
         problem = Problem("training.preview_out_of_memory", "validation_prompts")
-        with self._spared(problem), self._averaged():
+        with memory.spared(problem, self.control.warn), self._averaged():
             self.saver.preview(self.state.step)
         memory.release()
 
-    @contextlib.contextmanager
-    def _spared(self, problem: Problem) -> Iterator[None]:
-        """Turn running out of memory into the warning `problem`, for work that training can do without."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if not memory.is_out_of_memory(error):
-                raise
-            self.control.warn(problem)
-
     def _measure(self) -> None:
         """Measure what the run has learned, with the weights that would be exported, and end it if it is to end."""
+        self._tell()
         step = self.state.step
         found = self._measured() if self.accelerator.is_main_process else None
         ends = bool(found) and self.config.stop_when_good and step < self.total and self.fixed.has_ended()
@@ -359,9 +356,9 @@ class Loop:
     def _measured(self) -> dict[str, Any] | None:
         """Return what the event of a measurement says, None if it could not be made."""
         found: dict[str, Any] | None = {}  # if memory runs out
-        problem = Problem("training.measuring_out_of_memory", "measure_progress")
         try:
-            with self._spared(problem), self._averaged():
+            problem = Problem("training.measuring_out_of_memory", "measure_progress")
+            with memory.spared(problem, self.control.warn), self._averaged():
                 found = self.fixed.measure(self.method, self.accelerator.device, self.state.step)
         except UserError as error:
             self.control.warn(error.problem)
@@ -375,10 +372,11 @@ class Loop:
 
     def _validate(self) -> None:
         """Measure the loss on the held-out pictures, with the weights that would be exported."""
+        self._tell()
         if not self.accelerator.is_main_process:
             return
         loss, problem = None, Problem("training.validation_out_of_memory", "validation_split")
-        with self._spared(problem), self._averaged():
+        with memory.spared(problem, self.control.warn), self._averaged():
             loss = measure(self.config, self.method, self.dataset, self.accelerator.device)
         if loss is None:
             memory.release()
@@ -394,11 +392,6 @@ class Loop:
             now, lowest = self.state.validation.at(self.state.step), self.state.validation.at(best)
             known: dict[str, Any] = {"lowest": f"{lowest:.4g}", "best": best, "now": f"{now:.4g}"}
             self.control.warn(Problem("training.overfitting", "validation_split", **known))
-
-
-def read_loss(losses: list[Tensor], micros: int) -> float:
-    """Return a step's loss from those of its batches, in one transfer, since each read waits for the device."""
-    return sum(loss / micros for loss in torch.stack(losses).tolist())
 
 
 assert set(events.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
+from torch import Tensor, nn
 
 from ...core.checks.kept_gradients import BEFORE, are_freed
 from ...core.config.stages import ResolvedConfig
@@ -21,10 +22,12 @@ from ..data.prefetch import ReadAhead
 from ..optimization.fused_backward import FusedBackward
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
-from ..optimization.optimizer_creation import load_state, make_optimizer
+from ..optimization.not_finite import not_finite
+from ..optimization.optimizer_creation import forget, load_state, make_optimizer
+from ..optimization.readings import Guard, Reading, is_late
 from ..optimization.schedule_free import averages
 from ..optimization.single_steps import SingleSteps
-from ..runtime import memory
+from ..runtime import distributed, memory
 from ..runtime.diffusers_models import EMAModel
 from .method import Method
 from .training_state import Checkpoint, StateWriter
@@ -54,6 +57,8 @@ class LoopState:
     """The loop's variables, apart from the trained weights, which the method holds. `trainer` returns what a training
     state stores of them."""
 
+    config: ResolvedConfig
+    processes: int
     optimizer: AcceleratedOptimizer
     schedules: RateSchedules
     single: SingleSteps  # the optimizer, parameter by parameter
@@ -62,12 +67,14 @@ class LoopState:
     averages: bool  # what the optimizer learns are averages of its own
     scaler: torch.amp.GradScaler | None  # fp16's
     loss_scale: LossScale
+    guard: Guard | None  # None: a step's numbers are read before it is taken
     source: Dataset | ReadAhead
     validation: Validation
     step: int = 0  # steps taken
     saved: int = 0  # the step of the newest training state
     savable: bool = True  # False while a step is half done, or after saving it failed
     rates: dict[str, float] = field(default_factory=dict)  # learning rates of the last step, by parameter group
+    untold: tuple[dict[str, Any], Reading] | None = None  # the event of a step whose numbers are still to be read
     pace: Pace = field(default_factory=Pace)
     writer: StateWriter = field(default_factory=StateWriter)
 
@@ -75,6 +82,42 @@ class LoopState:
     def parameters(self) -> list[nn.Parameter]:
         """All parameters that learn at this step."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def reading(self, losses: list[Tensor], norm: Tensor | None = None, is_square: bool = False) -> Reading:
+        """Return a step's numbers before it changes the weights: read at once, and required to be finite, or on their
+        way, with a guard on the device against others. norm: of the gradients, or its square."""
+        reading = Reading(losses, self.config.gradient_accumulation_steps, norm, is_square)
+        if self.guard:
+            self.guard.watch([*losses, *([] if norm is None else [norm])])
+            return reading
+        if self.processes > 1:
+            reading.average(lambda loss: distributed.mean(loss, losses[0].device))
+        self.require_finite(reading, self.step + 1)
+        return reading
+
+    def require_finite(self, reading: Reading, step: int) -> None:
+        """Raise UserError if the loss of `step` or its gradients' norm is not finite; fp16's scaler leaves such a step
+        out. If this is read late, the guard has left it out, and all that came after it: there are step - 1 steps."""
+        loss, norm = reading.read()
+        if self.scaler is not None or (math.isfinite(loss) and (norm is None or math.isfinite(norm))):
+            return
+        if self.guard:
+            self.step = step - 1
+            self.savable = not (self.fused and math.isfinite(loss))  # else its backward pass has stepped
+        if norm is not None and math.isfinite(loss):
+            raise not_finite(self.config, "training.gradients_not_finite", norm=norm, step=step)
+        raise not_finite(self.config, "training.loss_not_finite", loss=loss, step=step)
+
+    def leave(self, names: list[str]) -> None:
+        """Remove parameter groups that have stopped learning, together with their optimizer state."""
+        if not names:
+            return
+        inner = self.optimizer.optimizer
+        forget(inner, names)
+        if self.fused:
+            self.fused.forget(names)
+        inner.zero_grad(set_to_none=True)
+        memory.release()
 
     def trainer(self) -> dict[str, Any]:
         """Return what a training state stores beside the weights: optimizer, moving average and loss scale."""
@@ -146,6 +189,8 @@ def begin(
     memory.release()  # what only the preparation needed
     ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
     return LoopState(
+        config=config,
+        processes=accelerator.num_processes,
         optimizer=optimizer,
         schedules=RateSchedules(config, groups, total),
         single=single,
@@ -154,6 +199,7 @@ def begin(
         averages=facts.averages,
         scaler=scaler,
         loss_scale=LossScale(scaler),  # it notes the scale that the training state had
+        guard=Guard.of(optimizer.optimizer) if is_late(config, accelerator.num_processes) else None,
         source=ahead or dataset,
         validation=Validation(config, dataset, total),
         step=step,

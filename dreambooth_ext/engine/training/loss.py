@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.config.stages import ResolvedConfig
+from ..runtime.transfer import sent
 from ..sampling.sampler import evaluating
 from .noise import draw_noise
 from .noise_processes import NoiseProcess
@@ -94,13 +95,13 @@ class Objective:
         errors_bchw = self._errors(predicted_bchw, target_bchw, timesteps_b, masks_b1hw)
         if base and of_base_bchw is not None:
             errors_bchw = errors_bchw + self._errors(predicted_bchw, of_base_bchw, timesteps_b, base.weights_b1hw)
-        return errors_bchw.mean(dim=(1, 2, 3)) * self.process.weights_t.to(timesteps_b.device)[timesteps_b]
+        return errors_bchw.mean(dim=(1, 2, 3)) * sent(self.process.weights_t, timesteps_b.device)[timesteps_b]
 
     def _errors(
         self, predicted_bchw: Tensor, target_bchw: Tensor, timesteps_b: Tensor, masks_b1hw: Tensor | None
     ) -> Tensor:
         """Return each latent pixel's error, times its weight, (b, c, h, w)."""
-        thresholds_b = self.process.thresholds_t.to(timesteps_b.device)[timesteps_b]
+        thresholds_b = sent(self.process.thresholds_t, timesteps_b.device)[timesteps_b]
         errors_bchw = pixel_errors(
             self.config.loss_type, predicted_bchw - target_bchw, thresholds_b[:, None, None, None]
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
+from ..runtime.transfer import sent
 
 
 @dataclass
@@ -24,8 +25,8 @@ class Draws:
     perturbation_bchw: Tensor | None
 
     def to(self, device: torch.device) -> Draws:
-        extra = None if self.perturbation_bchw is None else self.perturbation_bchw.to(device)
-        return Draws(self.timesteps_b.to(device), self.noise_bchw.to(device), extra)
+        extra = None if self.perturbation_bchw is None else sent(self.perturbation_bchw, device)
+        return Draws(sent(self.timesteps_b, device), sent(self.noise_bchw, device), extra)
 
 
 def draw_noise(latents_bchw: Tensor, timesteps: range, config: ResolvedConfig, generator: torch.Generator) -> Draws:

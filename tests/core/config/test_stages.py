@@ -27,6 +27,7 @@ ANSWERS = {
     "weight_precision": "fp32",
     "vae_tiling": "off",
     "frozen_precision": "bf16",
+    "compile": "off",
 }
 
 

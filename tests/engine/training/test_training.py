@@ -11,7 +11,6 @@ import weakref
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from dreambooth_ext.engine import worker
@@ -23,6 +22,7 @@ from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from dreambooth_ext.engine.training import loop as loop_module
 from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.training.loop_state import LoopState
 from dreambooth_ext.engine.training.loss import Objective
 from tests import training
 from tests.training import Trainer
@@ -111,7 +111,7 @@ def gradients_of(trainer: Trainer, monkeypatch, **settings) -> dict[str, Tensor 
     """Every learning parameter's gradient in the first step."""
     found: dict[str, Tensor | None] = {}
 
-    def kept(loop: Loop, loss: float) -> None:
+    def kept(loop: Loop, losses: list[Tensor]) -> None:
         for name, module in loop.method._live.items():
             for key, value in module.named_parameters():
                 found[f"{name}/{key}"] = None if value.grad is None else value.grad.clone()
@@ -176,16 +176,16 @@ def test_a_frozen_text_encoder_leaves_memory(trainer, monkeypatch, precision):
         return enter(method, step)
 
     alive = []
-    leave = Loop._leave
+    leave = LoopState.leave
 
-    def left(loop: Loop, names: list[str]) -> None:
-        leave(loop, names)
+    def left(state: LoopState, names: list[str]) -> None:
+        leave(state, names)
         if names:
             gc.collect()
             alive.append(sum(reference() is not None for reference in seen))
 
     monkeypatch.setattr(FullTraining, "enter", watched)
-    monkeypatch.setattr(Loop, "_leave", left)
+    monkeypatch.setattr(LoopState, "leave", left)
     trainer.train(text_encoder_steps=2, mixed_precision=precision)
     assert len(seen) > 10 and alive == [0]
 
@@ -237,6 +237,9 @@ class Halves(Dataset):
     def __init__(self, config, *arguments, **options):
         super().__init__(config.replace(train_batch_size=2, gradient_accumulation_steps=1), *arguments, **options)
 
+    def fill(self, step: int, micros: int, rank: int, world: int) -> tuple[int, int] | None:
+        return super().fill(step, 1, rank, world)
+
     def batches(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> list[Batch]:
         (batch,) = super().batches(step)
         assert len(batch) == 2
@@ -269,50 +272,6 @@ def test_two_batches_of_one_are_one_batch_of_two(tmp_path, monkeypatch):
     other = trainer.train(**settings, gradient_accumulation_steps=2)
     assert_near(training.weights(one), training.weights(other))
     assert training.losses(one) == pytest.approx(training.losses(other), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("settings", "order"),
-    [
-        ({}, ["backward", "read"]),
-        ({"gradient_accumulation_steps": 3}, ["backward", "backward", "backward", "read"]),
-        ({"max_grad_norm": 0}, ["read", "backward"]),
-    ],
-)
-def test_the_loss_is_read_once_a_step_when_the_backward_pass_is_under_way(trainer, monkeypatch, settings, order):
-    """To read it is to wait for the card. A wrong one must not reach a backward pass in which steps are taken."""
-    told, losses = [], set()
-    read, item, backward = loop_module.read_loss, torch.Tensor.item, Accelerator.backward
-
-    def watched(accelerator, loss, **more):
-        losses.add(loss.data_ptr())
-        told.append("backward")
-        return backward(accelerator, loss, **more)
-
-    def read_at_once(made, micros):
-        told.append("read")
-        return read(made, micros)
-
-    def read_by_itself(tensor):
-        if tensor.data_ptr() in losses:
-            told.append("item")
-        return item(tensor)
-
-    method = worker.METHODS["dreambooth"]
-    loss_of = method.loss
-
-    def loss(*given):
-        made = loss_of(*given)
-        losses.add(made.data_ptr())
-        return made
-
-    monkeypatch.setattr(loop_module, "read_loss", read_at_once)
-    monkeypatch.setattr(Accelerator, "backward", watched)
-    monkeypatch.setattr(torch.Tensor, "item", read_by_itself)
-    monkeypatch.setattr(method, "loss", loss)
-    trainer.train(max_train_steps=1, **settings)
-    assert told[: len(order)] == order
-    assert told.count("read") == 1 and "item" not in told
 
 
 def test_clipping_is_by_the_global_norm_of_all_that_learns(trainer):

@@ -20,6 +20,7 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.data import hub_dataset
 from dreambooth_ext.engine.formats import hub_upload
+from dreambooth_ext.engine.runtime import compilation
 from tests import tiny, training
 from tests.training import Trainer
 
@@ -284,6 +285,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     # They change how, not what, is computed: a look at the model that is set up, below.
     "gradient_checkpointing": (lambda run: SET_UP[run.id], True, {}),
     "attention": (lambda run: SET_UP[run.id], "eager", {}),
+    "compile": (lambda run: SET_UP[run.id], "on", {}),
     "device": (lambda run: DEVICES[run.id], "cpu:0", {}),  # the same place, under a name that torch keeps apart
 }
 SET_UP: dict[str, tuple] = {}
@@ -383,14 +385,15 @@ def lab(tmp_path_factory) -> Lab:
 
 @pytest.fixture(autouse=True)
 def watched(monkeypatch):
-    """Note how the UNet was set up, and where."""
+    """Note how the UNet was set up, and where. tests/engine/runtime/test_compilation.py compiles it."""
+    monkeypatch.setattr(compilation, "compile_blocks", lambda *given: None)
     original = worker.make_method
 
     def made(config, base, dataset, run, accelerator, *others):
         method = original(config, base, dataset, run, accelerator, *others)
         unet = method.backbone.unet
         processors = {type(processor).__name__ for processor in getattr(unet, "attn_processors", {}).values()}
-        SET_UP[run.id] = (unet.is_gradient_checkpointing, sorted(processors))
+        SET_UP[run.id] = (unet.is_gradient_checkpointing, sorted(processors), config.compile)
         DEVICES[run.id] = str(accelerator.device)
         return method
 
