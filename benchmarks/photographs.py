@@ -117,6 +117,13 @@ def blurred(picture: Image.Image, sigma: float, chance: random.Random) -> Image.
     return picture.filter(ImageFilter.GaussianBlur(sigma * unit(picture)))
 
 
+def ellipse(size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
+    """A mask with a soft edge: white in the ellipse that fills the box (left, top, right, bottom)."""
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).ellipse(box, fill=255)
+    return mask.filter(ImageFilter.GaussianBlur(12))
+
+
 def moved(picture: Image.Image, length: float, chance: random.Random) -> Image.Image:
     """Moved along a line of this many pixels while it was exposed."""
     angle, steps = chance.uniform(0, np.pi), max(2, round(length))
@@ -175,6 +182,42 @@ def lettered(picture: Image.Image, height: float, chance: random.Random) -> Imag
     return picture
 
 
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "DejaVuSans-Oblique", "STIXGeneral")
+OTHER_SAYINGS = (*SAYINGS, "Фото Анны, 2024", "Καλοκαίρι στην πόλη", "© studio-nord.de")
+STYLES = ("plain", "outlined", "shadow", "coloured")
+COLOURS = ("#e02020", "#1040ff", "#20c040", "#ff8000")
+
+
+def typeset(folder: Path, opacity: float = 1.0) -> Callable[[Image.Image, float, random.Random], Image.Image]:
+    """Lettering as `lettered`, but in matplotlib's fonts (in `folder`), other scripts and styles, anywhere, and
+    compressed as JPEG since; half transparent ones are plain."""
+
+    def make(picture: Image.Image, height: float, chance: random.Random) -> Image.Image:
+        size = max(5, round(height * unit(picture) / 0.72))
+        name, text = chance.choice(FONTS), chance.choice(OTHER_SAYINGS)
+        font = ImageFont.truetype(folder / "matplotlib/mpl-data/fonts/ttf" / f"{name}.ttf", size)
+        wide, high = font.getbbox(text)[2:]
+        left = chance.randint(4, max(4, picture.width - int(wide) - 4))
+        top = chance.choice((6, picture.height - int(high) - 8, (picture.height - int(high)) // 2))
+        under = as_numbers(picture.crop((left, top, left + int(wide), top + int(high)))).mean()
+        style = chance.choice(STYLES) if opacity == 1 else "plain"
+        ink, thin = "black" if under > 150 else "white", max(1, size // 14)
+        sheet = Image.new("RGBA", picture.size)
+        draw = ImageDraw.Draw(sheet)
+        if style == "shadow":
+            other = "white" if ink == "black" else "black"
+            draw.text((left + thin, top + thin), text, fill=other, font=font)
+        if style == "outlined":
+            draw.text((left, top), text, fill="white", font=font, stroke_width=thin, stroke_fill="black")
+        else:
+            draw.text((left, top), text, fill=chance.choice(COLOURS) if style == "coloured" else ink, font=font)
+        sheet.putalpha(sheet.getchannel("A").point(lambda value: round(value * opacity)))
+        made = Image.alpha_composite(picture.convert("RGBA"), sheet).convert("RGB")
+        return compressed(made, 88, chance)
+
+    return make
+
+
 def shrunk(picture: Image.Image, side: float, chance: random.Random) -> Image.Image:
     """Its shorter side as a share of the training size."""
     scale = side * 512 / min(picture.size)
@@ -218,6 +261,20 @@ FAULTS = (
     Fault("small (of the training size)", "small", shrunk, (0.95, 0.85, 0.75, 0.6, 0.45, 0.3), 1),
     Fault("a strip (sides, x to 1)", "extreme_shape", stretched, (1.5, 2, 2.5, 3.2, 4, 6), 3),
 )  # fmt: skip
+
+
+def typeset_faults(folder: Path) -> tuple[Fault, Fault]:
+    """Lettering in fonts that are in `folder`: opaque by its height, half transparent by its opacity."""
+    return (
+        Fault("lettering in other fonts and styles", "text", typeset(folder), (5, 8, 12, 16, 24, 36), 3),
+        Fault(
+            "watermark of 24 pixels (opacity)",
+            "text",
+            lambda picture, opacity, chance: typeset(folder, opacity)(picture, 24, chance),
+            (0.15, 0.3, 0.45, 0.6, 0.75, 0.9),
+            2,
+        ),
+    )
 
 
 def saved(picture: Image.Image, fault: Fault, strength: float, path: Path) -> Path:

@@ -25,5 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help=f"make masks for the copies: {', '.join(KINDS)}, or the path of an ONNX model that cuts out subjects",
     )
+    option("--sheet", type=path, metavar="FILE.jpg", help="draw a contact sheet: every picture and what was found")
     option("--resolution", type=int, default=512, metavar="N", help="what you will train at, in pixels (default: 512)")
     option("--json", action="store_true", help="print what was found as JSON, and nothing else")

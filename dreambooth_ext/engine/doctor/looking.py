@@ -22,11 +22,11 @@ from .sharpness import Sharpness, sharpness
 from .view import Box, View, open_view
 
 RESOLUTION = 512  # pixels, where none is asked for
-# Thresholds, set on one half of the photographs and shown on the other: docs/measurements.md
+# Thresholds, chosen on one half of the photographs and shown on the other: docs/measurements.md
 SOFT = 0.048  # `Sharpness.worst` of a picture that is out of focus
 MOVED = 0.12, 0.6  # the same of one that was moved, and its share of `Sharpness.overall`
 SOFT_FACE = 0.04
-DARK_HIGHLIGHTS, DARK_EDGES, DARK_MIDDLE = 150.0, 105.0, 60.0  # luminance
+DARK_HIGHLIGHTS, DARK_EDGES, DARK_MIDDLE = 150.0, 126.0, 60.0  # luminance
 DARK_FACE = 75.0  # luminance that nine tenths of its edges are below
 BLOWN, BLOWN_FACE = 0.15, 0.25  # share
 FLAT, LIFTED = 103.0, 25.0  # luminance: contrast, and how bright the darkest parts are then
@@ -68,7 +68,7 @@ def found(
     return [
         *_of_file(view, resolution),
         *_of_light(view, region),
-        *_of_sharpness(view, sharp),
+        *_of_sharpness(view, region, sharp),
         *_of_noise(view),
         *_of_compression(view, resolution),
         *_of_borders(rims),
@@ -118,12 +118,17 @@ def is_dark(whole: Exposure) -> bool:
     return is_dim and not (is_flat(whole) and whole.middle >= DARK_MIDDLE)
 
 
-def _of_sharpness(view: View, sharp: Sharpness | None) -> list[dict[str, Any]]:
+def _of_sharpness(view: View, region: Box, sharp: Sharpness | None) -> list[dict[str, Any]]:
     if sharp is None:
         return []
     if view.faces:
         return [finding("blurred", WARNING, Problem("findings.blurred_face"))] if sharp.worst < SOFT_FACE else []
-    return [finding("blurred", WARNING, Problem("findings.blurred"))] if is_blurred(sharp) else []
+    if not is_blurred(sharp):
+        return []
+    inside = sharpness(view.grey, region)
+    if inside is not None and not is_blurred(inside):  # a sharp subject before a soft ground
+        return []
+    return [finding("blurred", WARNING, Problem("findings.blurred"))]
 
 
 def is_blurred(sharp: Sharpness) -> bool:

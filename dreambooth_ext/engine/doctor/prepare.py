@@ -18,13 +18,14 @@ from ...core.messages.message import reason_of
 from ...core.pictures import mask_kinds, viewable
 from ...core.pictures.edit import Edit
 from ...core.system.terminal import Progress
+from ..pictures import contact_sheet
 from ..pictures.conversion import convert
 from ..pictures.editing import carried
 from ..pictures.masks import make_mask
 from ..pictures.other_formats import readable_formats
 from ..pictures.picture_file import open_grey, picture_size
 from . import whole_set
-from .finding import unreadable
+from .finding import ERROR, HINT, WARNING, unreadable
 from .looking import look
 
 LEFT_OUT = ("unreadable", "duplicate")  # kinds of which no copy is made
@@ -39,11 +40,15 @@ def run(arguments: argparse.Namespace) -> list[str]:
     paths = pictures_in(folder)
     if out is not None:
         check_out(folder, out)
+    if arguments.sheet is not None:
+        check_sheet(folder, arguments.sheet)
     looks = look_at_all(folder, paths, arguments.resolution)
     require_some(folder, looks)
     judged = whole_set.judge(looks, arguments.subject_type)
     told = answer(looks, judged, out)
     copied = write_copies(folder, out, paths, told["pictures"], mask) if out is not None else 0
+    if arguments.sheet is not None:
+        draw_sheet(folder, arguments.sheet, told["pictures"])
     if arguments.json:
         return [json.dumps(told, ensure_ascii=False)]
     return in_words(told, copied)
@@ -77,6 +82,38 @@ def check_out(folder: Path, out: Path) -> None:
             raise UserError("findings.out_not_empty", "out", folder=str(out))
     except OSError as error:
         raise UserError("findings.out_unwritable", "out", folder=str(out), error=reason_of(error)) from None
+
+
+def check_sheet(folder: Path, sheet: Path) -> None:
+    """Raise UserError if no contact sheet can be written there."""
+    real, source = Path(os.path.realpath(sheet)), Path(os.path.realpath(folder))
+    if sheet.suffix.lower() not in (".jpg", ".png"):
+        raise UserError("findings.sheet_format", "sheet", file=str(sheet))
+    if source in real.parents:
+        raise UserError("findings.sheet_in_source", "sheet", file=str(sheet))
+    if sheet.exists():
+        raise UserError("findings.sheet_exists", "sheet", file=str(sheet))
+
+
+def draw_sheet(folder: Path, sheet: Path, pictures: Sequence[dict[str, Any]]) -> None:
+    """Draw a contact sheet of what `answer` tells of the pictures."""
+    shown = []
+    for picture in pictures:
+        severities = [one["severity"] for one in picture["findings"]]
+        kinds = dict.fromkeys(one["label"] for one in picture["findings"])
+        shown.append(
+            {
+                "path": str(folder / picture["file"]),
+                "name": picture["file"],
+                "severity": next((level for level in (ERROR, WARNING, HINT) if level in severities), ""),
+                "marks": [{"text": kind, "english": kind} for kind in kinds],
+            }
+        )
+    try:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet.sheet(shown, str(sheet.with_suffix(sheet.suffix.lower())), folder.resolve().name)
+    except OSError as error:
+        raise UserError("findings.sheet_unwritable", "sheet", file=str(sheet), error=reason_of(error)) from None
 
 
 def look_at_all(folder: Path, paths: Sequence[Path], resolution: int) -> list[dict[str, Any]]:

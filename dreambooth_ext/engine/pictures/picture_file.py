@@ -54,7 +54,7 @@ def open_picture(
     """Open a picture as upright RGB. Transparent parts become white; of an animation, the first frame is used. Pixel
     values are still in the file's colour profile, if it has one; apply `to_srgb` after scaling.
 
-    opaque: transparent parts keep their stored colours instead. at_least: a JPEG may be decoded smaller, which is
+    opaque: transparent parts keep their stored colours instead. at_least: a JPEG or WebP may come smaller, which is
     several times quicker, if its shorter side still has this many pixels.
 
     Raises UserError naming the file if it is missing, damaged, too large or not a picture.
@@ -64,6 +64,7 @@ def open_picture(
         try:
             if at_least:
                 _draft(image, at_least)
+            image = _webp_by_opencv(image, path, at_least) or image
             load(image, path)
             profile = image.info.get("icc_profile") if image.mode.startswith("RGB") else None
             image = image.convert("RGBA").convert("RGB") if opaque and has_alpha(image) else _to_rgb(image)
@@ -173,6 +174,30 @@ def _draft(image: Image.Image, at_least: int) -> None:
     scale = min(image.size) / at_least
     if image.format in ("JPEG", "MPO") and scale >= 2:
         image.draft(image.mode, (int(image.width / scale), int(image.height / scale)))
+
+
+def _webp_by_opencv(image: Image.Image, path: Path, at_least: int | None) -> Image.Image | None:
+    """Decode a WebP in half the time that Pillow takes, and make it smaller as `_draft` does a JPEG; None if it has
+    transparent parts or several pictures, or cannot be decoded so."""
+    factor = min(image.size) // at_least if at_least else 0
+    if image.format != "WEBP" or image.mode != "RGB" or getattr(image, "is_animated", False) or factor < 2:
+        return None
+    try:
+        import cv2
+    except ImportError:
+        return None
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    try:
+        pixels = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+    if pixels is None or pixels.shape[1::-1] != image.size:
+        return None
+    size = image.width // factor, image.height // factor
+    small = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+    made = Image.fromarray(small)
+    made.info = dict(image.info)
+    return made
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from ...core.errors import Problem
 from ...core.messages.message import Message, beside, reason_of
 from ...core.pictures import viewable
 from ..errors import Refusal
+from . import set_about
 from .picture_worker import LATER, PictureWorker, Unreadable
 from .uploads import PAGE, stamp_of
 
@@ -73,21 +75,26 @@ class PictureFindings:
             return answer | nothing
         return answer | (self._judged(names, place, subject_type) or nothing)
 
-    def sheet(self, folder: Path, subject_type: str, resolution: int) -> bytes:
-        """A contact sheet of what is known, as a JPEG. Raises a Refusal if there are no pictures, or no environment."""
+    def sheet(self, folder: Path, subject_type: str, resolution: int, say: Callable[[Message], str] = str) -> bytes:
+        """A contact sheet of what is known, as a JPEG; say: gives its words in the reader's language.
+
+        Raises a Refusal if there are no pictures, or no environment.
+        """
         answer = self.show(folder, subject_type, resolution)
         place = self._place(folder, resolution)
         shown = []
         for name in self._names(folder):
             findings = [*place.known.get(name, ("", {}))[1].get("findings", []), *answer["extra"].get(name, [])]
             worst = next((level for level in WORST if any(one["severity"] == level for one in findings)), "")
-            marks = list(dict.fromkeys(one["label"] for one in findings))
-            shown.append({"path": str(folder / name), "severity": worst, "marks": marks})
+            kinds = dict.fromkeys((one["label_code"], one["label"]) for one in findings)
+            marks = [{"text": say(Message(code)), "english": english} for code, english in kinds]
+            shown.append({"path": str(folder / name), "name": name, "severity": worst, "marks": marks})
         if not shown:
             raise Refusal(404, "findings.nothing_to_show", "set")
         with TemporaryDirectory() as made:
             out = Path(made) / "sheet.jpg"
-            self.worker.ask("sheet", keep=False, patience=PATIENCE, pictures=shown, out=str(out))
+            title = set_about.title(folder) or folder.name
+            self.worker.ask("sheet", keep=False, patience=PATIENCE, pictures=shown, out=str(out), title=title)
             return out.read_bytes()
 
     # --- looking ---

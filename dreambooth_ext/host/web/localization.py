@@ -123,6 +123,13 @@ def language(name: str) -> dict[str, str]:
     return read(FOLDER / f"{name}.json")
 
 
+def named(code: str) -> str:
+    """The one of `languages()` that a code such as "ru" or "ru_RU" stands for, "" for English and unknown ones."""
+    wanted = code.replace("-", "_").lower()
+    found = [name for name in languages() if wanted and name.lower().split("_")[0] == wanted.split("_")[0]]
+    return next((name for name in found if name.lower() == wanted), found[0] if found else "")
+
+
 def translated(message: Message, language: str) -> str:
     """A message in one of `languages()`, for use outside our page; in English if it has no translation."""
     known = read(FOLDER / f"{language}.json") if language in languages() else {}

@@ -10,10 +10,12 @@ from starlette.responses import Response, StreamingResponse
 from ...core.config.parsing import shown
 from ...core.config.run_config import SETTINGS
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.pictures import mask_kinds, training_crop, viewable
 from ..errors import Refusal
 from ..pictures import converted, edit_files, image_decoding, set_archive, uploads
 from ..service.service import Service
+from . import localization
 from .endpoint import Action, Call, Methods, change, show
 from .responses import picture, tagged, to_json
 from .small_pictures import thumbnail
@@ -131,7 +133,14 @@ def show_findings(call: Call) -> dict[str, Any]:
 
 
 def show_sheet(call: Call) -> Response:
-    return Response(call.service.findings.sheet(*_looked_at(call)), media_type="image/jpeg", headers=SHEET)
+    """In the language of the page that asks, "ru" or "ru_RU"."""
+    language = localization.named(call.query.get("language", ""))
+
+    def say(message: Message) -> str:
+        return localization.translated(message, language)
+
+    sheet = call.service.findings.sheet(*_looked_at(call), say)
+    return Response(sheet, media_type="image/jpeg", headers=SHEET)
 
 
 def _looked_at(call: Call) -> tuple[Any, str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from benchmarks import photographs
 from dreambooth_ext.core.errors import UserError
@@ -85,6 +85,15 @@ def test_a_blurred_face_before_a_sharp_ground_is(tmp_path, good):
     sheet.save(path)
     (known,) = [one for one in look(str(path))["findings"] if one["kind"] == "blurred"]
     assert known["code"] == "findings.blurred_face"
+
+
+def test_a_sharp_subject_without_a_face_before_a_soft_ground_is_not_blurred(tmp_path, good):
+    soft = good.filter(ImageFilter.GaussianBlur(6))
+    assert "blurred" in kinds(soft, tmp_path)
+    mask = Image.new("L", good.size)
+    ImageDraw.Draw(mask).ellipse((180, 130, 420, 380), fill=255)
+    soft.paste(good, (0, 0), mask)
+    assert "blurred" not in kinds(soft, tmp_path)
 
 
 def test_a_dark_face_in_a_bright_picture(tmp_path, good):

@@ -167,3 +167,15 @@ def test_pictures_without_a_mask_are_told(folder, tmp_path, capsys):
     assert (out / "a.jpg").exists() and not list(out.rglob("*-masklabel.png"))
     code, _, err = run(capsys, folder, "--out", tmp_path / "other", "--mask", str(tmp_path / "no.onnx"))
     assert code == 1 and "no.onnx" in err  # it would fail for every picture
+
+
+def test_a_contact_sheet_is_drawn_and_nothing_is_overwritten(folder, tmp_path, capsys):
+    before, sheet = prints(folder), tmp_path / "листы" / "all.jpg"
+    code, _, _ = run(capsys, folder, "--sheet", sheet)
+    assert code == 0 and prints(folder) == before
+    with Image.open(sheet) as image:
+        assert image.format == "JPEG" and image.width > 500
+    for wrong, word in ((sheet, "already"), (folder / "all.jpg", "among"), (tmp_path / "all.gif", "contact sheet")):
+        code, out, told = run(capsys, folder, "--json", "--sheet", wrong)
+        assert code == 1 and out == "" and word in told
+    assert prints(folder) == before

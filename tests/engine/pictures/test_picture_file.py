@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.pictures.picture_file import open_picture, picture_size
@@ -184,3 +184,34 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_is_enough(tmp_path):
     assert picture_size(tmp_path / "a.jpg") == (800, 400)
     gradient(800, 400).save(tmp_path / "a.png")
     assert open_picture(tmp_path / "a.png", at_least=100).size == (800, 400)
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_large_webp_comes_smaller_and_else_as_pillow_decodes_it(tmp_path, turn):
+    pytest.importorskip("cv2")
+    chance = np.random.default_rng(0)
+    picture = Image.fromarray(chance.integers(0, 256, (60, 90, 3), np.uint8)).resize(
+        (900, 600), Image.Resampling.BICUBIC
+    )
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture.save(
+        tmp_path / "a.webp",
+        quality=95,
+        exif=exif,
+        icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    )
+    whole = open_picture(tmp_path / "a.webp")
+    small = open_picture(tmp_path / "a.webp", at_least=200)
+    assert small.size == (whole.width // 3, whole.height // 3) and small.info == whole.info
+    wanted = np.asarray(whole.reduce(3), np.float32)
+    assert np.abs(np.asarray(small, np.float32) - wanted).max() <= 6
+
+
+def test_a_webp_with_transparent_parts_or_broken_is_left_to_pillow(tmp_path):
+    Image.new("RGBA", (800, 600), (0, 0, 0, 0)).save(tmp_path / "a.webp")
+    assert open_picture(tmp_path / "a.webp", at_least=100).getpixel((5, 5)) == (255, 255, 255)
+    Image.effect_noise((800, 600), 60).convert("RGB").save(tmp_path / "b.webp")
+    (tmp_path / "b.webp").write_bytes((tmp_path / "b.webp").read_bytes()[:-400])
+    with pytest.raises(UserError, match=r"b\.webp"):
+        open_picture(tmp_path / "b.webp", at_least=100)

@@ -78,6 +78,9 @@ def test_the_contact_sheet_is_a_picture(worker, folder):
     until_known(findings, folder)
     with Image.open(io.BytesIO(findings.sheet(folder, "object", 512))) as sheet:
         assert sheet.format == "JPEG" and sheet.width > 500
+    said: list[str] = []
+    findings.sheet(folder, "object", 512, lambda message: said.append(message.code) or "Размыта")
+    assert "finding_kind.unreadable" in said and "finding_kind.duplicate" in said
     with pytest.raises(Refusal) as refused:
         empty = folder / "empty"
         empty.mkdir()

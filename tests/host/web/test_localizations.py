@@ -76,3 +76,10 @@ def test_coverage(path):
         assert not missing, f"{path.name} has no translation of {missing}"
     lacks = [text for text in of_page if text not in translations]
     assert share >= LEAST, f"{path.name}: {share:.0%}, without {lacks}"
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [("ru", "ru_RU"), ("zh-CN", "zh_CN"), ("de_AT", "de_DE"), ("en", ""), ("", ""), ("../x", "")]
+)
+def test_a_languages_code(code, name):
+    assert localization.named(code) == name

@@ -71,7 +71,7 @@ export class Findings {
         show(this.score, isKnown);
         if (isKnown && !reasons.length) say(this.status, T.good);
         show(this.sheet, isKnown);
-        if (isKnown) this.sheet.href = address(["findings", "sheet"], this.query);
+        if (isKnown) this.sheet.href = address(["findings", "sheet"], { ...this.query, language: TEXTS.code });
         fill(this.list, set.map((one) => element("li", { text: sentence(one) })));
         show(this.list, set.length > 0);
         fill(this.reasons, reasons.map(({ text }) => element("li", { text })), missing.map(({ text }) => element("li", { text: `${T.missing} ${text}` })));
