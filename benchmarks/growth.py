@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import shutil
 import sys
@@ -114,8 +115,11 @@ def many(bench: Bench, count: int) -> Path:
 
 
 def draw(name: str, points: list[dict[str, Any]], title: str) -> dict[str, str]:
-    """The drawings of an axis, by the end of their files' names. Where values are powers of ten, so are the places."""
-    values = [point["value"] for point in points]
+    """The drawings of an axis, by the end of their files' names. Pictures and steps are drawn as powers of ten: 3 is a
+    thousand."""
+    in_powers = name in ("pictures", "max_train_steps")
+    values = [math.log10(point["value"]) if in_powers else point["value"] for point in points]
+    title += ", as powers of ten" if in_powers else ""
     curves = {
         "time": [Curve("a step, ms", values, [1000 * point["step"] for point in points]),
                  Curve("before the first step, ms", values, [1000 * point["before"] for point in points])],
@@ -138,16 +142,15 @@ def main(argv: list[str] | None = None) -> int:
     bench.folder.mkdir(parents=True, exist_ok=True)
     bench.prepare(SMALL.base)
     path = RESULTS / "growth.json"
-    known: dict[str, Any] = files.read_json(path) if path.exists() else {}
     for axis in AXES:
         if arguments.axis and axis.name not in arguments.axis:
             continue
         points = [measured(bench, axis, value) for value in axis.values if value <= arguments.most]
         for point in points:
             print(axis.name, json.dumps(point), flush=True)
-        known[axis.name] = points
         if arguments.write:
-            files.write_json(path, known)
+            known = files.read_json(path) if path.exists() else {}
+            files.write_json(path, {**known, axis.name: points})
             for kind, drawing in draw(axis.name, points, axis.title).items():
                 files.write_text(RESULTS / f"growth-{axis.name}-{kind}.svg", drawing)
     return 0

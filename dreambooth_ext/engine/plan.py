@@ -106,9 +106,10 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
         answers["frozen_precision"] = "bf16"
     answers["cache_latents"] = caches_latents(config, base.inpainting)
     if config.compile == "auto":
-        known = stages.resolved(config, **answers, compile="off")
-        answers["compile"] = "on" if compilation.is_worth(known) else "off"
-    return memory_choices.fitted(config, stages.resolved(config, **answers), base)
+        answers["compile"] = "off"
+    fitted = memory_choices.fitted(config, stages.resolved(config, **answers), base)
+    is_worth = config.compile == "auto" and compilation.is_worth(fitted)
+    return fitted.replace(compile="on") if is_worth else fitted
 
 
 def half_precision(device: torch.device) -> str:

@@ -21,8 +21,9 @@ from ...core.config.stages import ResolvedConfig
 
 def is_late(config: ResolvedConfig, processes: int) -> bool:
     """Whether numbers are read a step late. Not by several processes, which exchange them, nor with fp16's loss scale
-    and a moving average, which have to know whether a step was taken."""
-    on_card = config.device.startswith("cuda")
+    and a moving average, which have to know whether a step was taken, nor where some of the weights are stepped in the
+    computer's memory, in which the guard's answer would come too late."""
+    on_card = config.device.startswith("cuda") and getattr(config, "offload", "off") == "off"
     return on_card and processes == 1 and config.mixed_precision != "fp16" and not config.use_ema
 
 

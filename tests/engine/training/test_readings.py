@@ -175,7 +175,7 @@ def test_who_is_guarded_and_read_late():
         device, mixed_precision, use_ema = "cuda:0", "bf16", False
 
     assert is_late(On, 1) and not is_late(On, 2)
-    for name, value in (("device", "cpu"), ("mixed_precision", "fp16"), ("use_ema", True)):
+    for name, value in (("offload", "0.5"), ("device", "cpu"), ("mixed_precision", "fp16"), ("use_ema", True)):
         other = type("Other", (On,), {name: value})
         assert not is_late(other, 1)
 
