@@ -4,66 +4,67 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from benchmarks import activations, growth
+from benchmarks import cards, count, growth
 from benchmarks.cases import CASES, LONGEST
+from benchmarks.fake_card import Alive, card_rules, fake_card, full_size
 from benchmarks.run import trainers_of
 from dreambooth_ext.engine import memory_estimate
 from dreambooth_ext.engine.data import latent_encoding
-from dreambooth_ext.engine.models.architecture import shipped
 
 pytestmark = pytest.mark.skipif(torch.__version__ < (2, 5), reason="its fake tensors know too little")
-SMALL = {**shipped("sd1").unet, "block_out_channels": (32, 64, 64, 64), "attention_head_dim": 4, "sample_size": 16}
+CLOSE = 0.08  # how far the estimate may be off
 
 
-def numbers(config: dict) -> int:
-    unet, learning = activations.make_unet(config, checkpointing=False, half=False, lora=False)
-    assert len(learning) == len(list(unet.parameters()))
-    return sum(parameter.numel() for parameter in learning)
-
-
-def test_a_step_is_counted():
-    count = numbers(SMALL)
-    whole = activations.count(SMALL, 16)
-    assert whole["gradients"] == 4 * count and whole["peak"] > whole["after forward"] > 0
-    checkpointed = activations.count(SMALL, 16, checkpointing=True)
-    assert checkpointed["after forward"] < whole["after forward"] / 2
-    fused = activations.count(SMALL, 16, checkpointing=True, fused=True)
-    assert fused["peak"] < checkpointed["peak"] - 2 * count
-    twice = activations.count(SMALL, 16, batch=2)
-    assert twice["after forward"] == pytest.approx(2 * whole["after forward"], rel=0.05)
-
-
-def test_autocasts_copies_are_counted():
-    """Two bytes for nearly each number, until the forward pass ends."""
-    ways = {"checkpointing": True, "half": True, "fused": True}
-    kept, gone = (activations.count(SMALL, 16, cache=cache, **ways)["after forward"] for cache in (True, False))
-    assert 1.2 * numbers(SMALL) < kept - gone <= 2 * numbers(SMALL)
+def test_what_is_alive_is_counted_until_it_is_gone():
+    with fake_card() as alive:
+        one = torch.zeros(1000)
+        assert alive.now == alive.peak == 4000
+        two = one.double()
+        del one
+        assert alive.now == 8000 and alive.peak == 12000
+        alive.restart()
+        assert alive.peak == 8000 and two[0].item() == 1.0
 
 
 def test_norms_compute_in_float32_as_on_a_card():
-    norm = torch.nn.GroupNorm(1, 4)
+    norm = nn.GroupNorm(1, 4)
     inputs = torch.ones(1, 4, 2, 2, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         assert norm(inputs).dtype == torch.bfloat16
-        with activations.card_rules():
-            assert norm(inputs).dtype == torch.float32 == torch.nn.LayerNorm(2)(inputs).dtype
-
-
-def test_a_lora_keeps_its_base_in_16_bits_and_learns_little():
-    counted = activations.count(SMALL, 16, half=True, lora=True)
-    assert 0 < counted["gradients"] < 4 * numbers(SMALL) / 2
+        with card_rules():
+            assert norm(inputs).dtype == torch.float32 == nn.LayerNorm(2)(inputs).dtype
 
 
 @pytest.mark.parametrize(
-    ("encoding", "bytes_a_pixel"),
-    [(True, latent_encoding.ENCODING), (False, memory_estimate.DECODING)],
-    ids=["encode", "decode"],
+    ("in_bands", "encodes", "once", "bytes_a_pixel"),
+    [
+        (False, True, 0, latent_encoding.ENCODING),
+        (False, False, 0, memory_estimate.DECODING),
+        (True, True, memory_estimate.ENCODING_BANDS, memory_estimate.ENCODING_IN_BANDS),
+        (True, False, memory_estimate.DECODING_BANDS, memory_estimate.DECODING_IN_BANDS),
+    ],
 )
-def test_what_the_vae_takes_a_pixel(encoding, bytes_a_pixel):
-    for resolution in (256, 512):
-        counted = activations.count_vae(shipped("sd1").vae, resolution, encoding=encoding)
-        assert counted["peak"] == pytest.approx(bytes_a_pixel * resolution**2, rel=0.05)
+def test_what_the_vae_takes_a_pixel(in_bands, encodes, once, bytes_a_pixel):
+    config = cards.resolved("Full", "sd1").replace(vae_tiling="on" if in_bands else "off", mixed_precision="no")
+    for side in (512, 1024):
+        with fake_card():
+            vae = count.vae_bands.for_drawing(full_size("sd1").vae(), config)
+            given = torch.zeros(1, 3, side, side) if encodes else torch.zeros(1, 4, side // 8, side // 8)
+            with Alive([*vae.parameters(), given]) as alive, torch.no_grad():
+                (vae.encode if encodes else vae.decode)(given)
+        assert alive.peak == pytest.approx(once + bytes_a_pixel * side**2, rel=CLOSE)
+
+
+QUICK = ("sd1-full-smallest",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in count.CASES])
+def test_every_stage_takes_what_is_estimated(name):
+    """Counted with the engine's own code, on models of full size."""
+    for stage, (counted, estimated) in count.compared(name).items():
+        assert estimated == pytest.approx(counted, rel=CLOSE), stage
 
 
 def test_all_cases_of_a_card_fit_into_eight_minutes():

@@ -1,6 +1,6 @@
 """Estimate a run's peak device memory, before anything is loaded.
 
-The memory of activations was measured on full-size models (benchmarks/activations.py), on a graphics card with mixed
+The memory of activations was measured on full-size models (benchmarks/count.py), on a graphics card with mixed
 precision unless stated otherwise; GB are 10^9 bytes.
 """
 
@@ -25,7 +25,7 @@ HALF, HALF_ON_CPU = 0.68, 0.5
 LEFT = 0.3  # share of the activations that is left when the last gradients are computed
 DECODING = 3072  # bytes per pixel: the VAE decodes in float32, picture by picture
 ENCODING_IN_BANDS, DECODING_IN_BANDS = 1025, 1283  # the same in bands (runtime/vae_bands.py), in float32
-BANDS = 0.14e9  # bytes that the bands themselves take
+ENCODING_BANDS, DECODING_BANDS = 0.1e9, 0.14e9  # bytes that the bands themselves take
 GUIDED = 540  # bytes per pixel that a UNet needs in 16 bits to draw a picture with guidance
 DRAWN = 0.16  # share of a picture's activations in training that an unconditional UNet needs to draw it
 # Bytes per trained weight of its 16-bit copy in mixed precision. Without gradient checkpointing all are kept until
@@ -109,7 +109,7 @@ def _activations(config: ResolvedConfig, base: Base, part: Footprint) -> float:
 def _encoding(config: ResolvedConfig) -> float:
     """Return the bytes that the VAE needs beside its weights to encode pictures."""
     pixels = pixels_at_once(config.device, config.resolution**2)
-    return BANDS + ENCODING_IN_BANDS * pixels if config.vae_tiling == ON else ENCODING * pixels
+    return ENCODING_BANDS + ENCODING_IN_BANDS * pixels if config.vae_tiling == ON else ENCODING * pixels
 
 
 def _decoding(config: ResolvedConfig, base: Base) -> float:
@@ -118,7 +118,7 @@ def _decoding(config: ResolvedConfig, base: Base) -> float:
     if config.vae_tiling != ON:
         return vae + DECODING * pixels
     halved = config.mixed_precision == "bf16"
-    return (vae + DECODING_IN_BANDS * pixels) / (2 if halved else 1) + BANDS
+    return (vae + DECODING_IN_BANDS * pixels) / (2 if halved else 1) + DECODING_BANDS
 
 
 def _drawing(config: ResolvedConfig, base: Base) -> float:

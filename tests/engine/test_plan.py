@@ -107,7 +107,7 @@ def estimate(family: str, *, draws: bool = False, **settings) -> float:
     return plan.estimate(config, base, Subjects.of(config), draws) / GB
 
 
-# Counted by benchmarks/activations.py, on full-size UNets: weights, what learns, optimizer states, the step's peak
+# Counted by benchmarks/count.py, on full-size UNets: weights, what learns, optimizer states, the step's peak
 STEPS = {
     "SD 1.5, all weights": ("sd1", FULL, 3.44 + 1.72 + 3.55),
     "and in the backward pass": ("sd1", FULL | FUSED, 3.44 + 1.72 + 0.50),

@@ -24,7 +24,7 @@ from .picture_checks import Progress, Warn
 Flips = Callable[[Picture], bool]  # whether a picture is also used mirrored
 
 # Pixels encoded at once, and the bytes that one of them takes of the VAE's forward pass in float32, as counted
-# (benchmarks/activations.py --encoding): a picture of 512 takes 0.67 GB, which is less than any training. A CPU gains
+# (benchmarks/count.py): a picture of 512 takes 0.67 GB, which is less than any training. A CPU gains
 # nothing beyond 4 pictures of 64 at once.
 PIXELS_AT_ONCE = {"cuda": 512 * 512, "cpu": 128 * 128}
 ENCODING = 2560

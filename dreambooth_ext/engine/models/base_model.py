@@ -186,7 +186,7 @@ class LatentBase:
     def activations(self) -> float:
         """Bytes of activations kept for the backward pass, in float32, for a picture of 64 x 64 UNet pixels.
 
-        SD 1.5's UNet was measured at 1.9 GB (benchmarks/activations.py); others scale with the square root of their
+        SD 1.5's UNet was measured at 1.9 GB (benchmarks/count.py); others scale with the square root of their
         parameters.
         """
         return 1.9e9 * (self.parameter_counts()["unet"] / 860e6) ** 0.5

@@ -119,7 +119,7 @@ class PixelBase:
         """Bytes of activations per picture of 64 x 64 pixels, in float32 (see `Base.activations`).
 
         Estimated from the channels of each level, which has a quarter of the pixels of the one above, and from its
-        layers. The default model was measured at 132 MB (benchmarks/activations.py).
+        layers. The default model was measured at 132 MB (benchmarks/count.py).
         """
         channels = self.unet_config.get("block_out_channels", [224, 448, 672, 896])  # UNet2DModel's own defaults
         layers = self.unet_config.get("layers_per_block", 2)

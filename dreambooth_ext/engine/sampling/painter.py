@@ -110,6 +110,11 @@ class Painter:
         )
 
 
+def dtype_on(device: torch.device) -> torch.dtype:
+    """Return the precision in which a UNet draws: half of it on an NVIDIA card."""
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
 def load_painter(
     base: LatentBase,
     device: torch.device,
@@ -123,8 +128,7 @@ def load_painter(
     loras: files and weights, merged as the WebUI does. embeddings: files whose words the prompts may use.
     hypernetworks: files and strengths. Raises UserError if one does not fit.
     """
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    unet = base.unet(dtype).to(device)
+    unet = base.unet(dtype_on(device)).to(device)
     text = TextStack(base.tokenizers(), base.text_encoders(), base.family.text, clip_skip=clip_skip).to(device)
     models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
     for path, weight in loras:

@@ -24,7 +24,7 @@ from ..models.base_model import LatentBase
 from ..runtime import memory, vae_bands
 from ..runtime.seeds import derive
 from ..sampling.infotext import save_png
-from ..sampling.painter import KnownPrompts, Painter
+from ..sampling.painter import KnownPrompts, Painter, dtype_on
 
 # So that the UNet needs less memory than the VAE, which decodes one by one; a quarter where the VAE decodes in bands
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}
@@ -117,7 +117,7 @@ def draw_missing(
 def load(config: ResolvedConfig, base: LatentBase, device: torch.device, prompts: Iterable[str]) -> Painter:
     """Load a base to draw these prompts: the text encoders leave memory before the UNet comes, and where memory is
     short (`vae_tiling`) UNet and VAE take turns in it."""
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    dtype = dtype_on(device)
     stack = TextStack(base.tokenizers(), base.text_encoders(), base.family.text, clip_skip=config.clip_skip).to(device)
     text = KnownPrompts(stack, sorted(prompts), dtype)
     del stack

@@ -257,7 +257,7 @@ def test_the_artifact_says_what_it_is(trainer):
 
 
 def test_the_plan_counts_the_previews_that_are_drawn_at_once(tmp_path):
-    """Counted for the default model: 0.34 GB for 16 pictures of 64 (benchmarks/activations.py --drawing)."""
+    """Counted for the default model: 0.34 GB for 16 pictures of 64 (benchmarks/count.py)."""
     config = RunConfig(**{**training.PIXELS, "resolution": 64, "validation_steps": 1, "validation_num_images": 64})
     config = config.replace(device="cuda:0", mixed_precision="no", gradient_checkpointing=False, cache_latents=False)
     base = open_pixels(config)

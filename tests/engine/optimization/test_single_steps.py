@@ -7,13 +7,12 @@ import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
-from dreambooth_ext.engine import memory_choices, plan, worker
+from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.optimization import single_steps
 from dreambooth_ext.engine.optimization.fused_backward import FusedBackward
 from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
 from dreambooth_ext.engine.optimization.single_steps import SingleSteps, rounded
 from tests import training
-from tests.engine.test_plan import FULL, Full
 
 BF16 = {"weight_precision": "bf16", "mixed_precision": "bf16"}
 
@@ -209,48 +208,3 @@ def test_prodigy_whose_step_needs_all_gradients_takes_it_after_the_backward_pass
     run = trainer.train(**settings, max_train_steps=1, text_encoder_steps=2)
     assert training.go_on(run, total=3) == worker.DONE
     training.assert_same_run(whole, run)
-
-
-# --- what is chosen where memory is short
-
-
-@pytest.mark.parametrize(
-    ("family", "gigabytes", "chosen"),
-    [
-        ("sd1", 12, ("norm", "fp32", "adamw8bit")),
-        ("sd1", 8, ("previous_norm", "fp32", "adamw8bit")),
-        ("sd1", 5, ("previous_norm", "bf16", "adamw8bit")),
-        ("sd1", 4, ("previous_norm", "bf16", "adafactor")),
-        ("sdxl", 24, ("previous_norm", "fp32", "adamw8bit")),
-        ("sdxl", 12, ("previous_norm", "bf16", "adamw8bit")),
-        ("sdxl", 10, ("previous_norm", "bf16", "adafactor")),
-    ],
-)
-def test_the_cheapest_choice_that_fits_the_card(monkeypatch, family, gigabytes, chosen):
-    monkeypatch.setattr(memory_choices.memory, "total", lambda device: int(gigabytes * 1e9))
-    base = Full(family)
-    open_ = RunConfig(**FULL | {"optimizer": "auto"})
-    first = open_.replace(clip_grad_mode="norm", weight_precision="fp32", optimizer="adamw8bit", cache_latents=True)
-    found = memory_choices.fitted(open_, first.replace(resolution=base.resolution), base)
-    assert (found.clip_grad_mode, found.weight_precision, found.optimizer) == chosen
-
-
-@pytest.mark.parametrize(
-    "settings", [{"mixed_precision": "fp16"}, {"gradient_accumulation_steps": 2}, {"max_grad_norm": 0}]
-)
-def test_clipping_is_left_alone_where_that_saves_nothing(monkeypatch, settings):
-    """In fp16 and with accumulation all gradients are kept anyway, without clipping none are."""
-    monkeypatch.setattr(memory_choices.memory, "total", lambda device: 1)
-    open_ = RunConfig(**FULL | {"optimizer": "auto"} | settings)
-    first = open_.replace(clip_grad_mode="norm", weight_precision="fp32", optimizer="adamw8bit", cache_latents=True)
-    found = memory_choices.fitted(open_, first.replace(resolution=512), Full("sd1"))
-    assert (found.clip_grad_mode, found.optimizer) == ("norm", "adafactor")
-
-
-def test_what_was_asked_for_is_left_alone(monkeypatch):
-    monkeypatch.setattr(memory_choices.memory, "total", lambda device: 1)
-    asked = RunConfig(**FULL | {"clip_grad_mode": "norm", "weight_precision": "fp32"})
-    assert (
-        memory_choices.fitted(asked, asked.replace(resolution=512, cache_latents=True), Full("sd1")).optimizer
-        == "adamw8bit"
-    )

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.activations import Alive
+from benchmarks.fake_card import Alive
 from dreambooth_ext.core.guide.demo_recipe import BASE
 from dreambooth_ext.engine.models.architecture import shipped
 from dreambooth_ext.engine.models.base_model import open_base

@@ -41,7 +41,8 @@ class MachineSettings:
     gradient_checkpointing: bool | None = setting(
         None,
         "Gradient checkpointing",
-        "Needs much less memory and about a fifth more time. Default: on for graphics cards, off on a CPU.",
+        "Needs much less memory and about a fifth more time. Default: on for graphics cards whose memory would not "
+        "suffice without, off on a CPU.",
         group="Machine",
     )
     vae_tiling: str = setting(
