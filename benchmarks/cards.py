@@ -18,7 +18,7 @@ from .fake_card import full_size
 CARDS = (4, 6, 8, 12, 16, 24)  # GB as they are sold, which are 2^30 bytes
 TAKEN = 600_000_000  # bytes of a card that its driver and a desktop take
 DOCUMENT = Path(__file__).parents[1] / "docs" / "methods" / "README.md"
-BEGINS, ENDS = "<!-- cards: written by python -m benchmarks.count --cards -->", "<!-- end of cards -->"
+BEGINS, ENDS = "<!-- cards: written by benchmarks.cards -->", "<!-- end of cards -->"
 
 RESOLVED: dict[str, Any] = {  # what a card and the guide answer, before anything is chosen to fit
     "device": "cuda:0",
