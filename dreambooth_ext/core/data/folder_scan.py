@@ -171,6 +171,13 @@ def _marked(names: list[str], unread: list[str]) -> dict[str, tuple[str, str]]:
     }
 
 
+def without_masks(names: Iterable[str]) -> list[str]:
+    """Of the names in one folder, those of pictures that `find_pictures` finds there."""
+    pictures = [name for name in names if is_picture(name) and not name.startswith(".")]
+    marked = _marked(pictures, [])
+    return [name for name in pictures if name not in marked]
+
+
 def _masks(marked: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """The mask for each stem that has one."""
     masks = sorted((MASKS.index(end), name, stem) for name, (stem, end) in marked.items() if end in MASKS)

@@ -105,7 +105,7 @@ def read(sets: PictureSets, path: Path, title: str = "") -> dict[str, Any]:
         if error.errno != errno.EINVAL:  # what a position before the file's beginning gives
             raise
         raise Refusal(422, "sets.damaged", "file", error=str(error)[:200]) from None
-    count = sum(folder_scan.is_picture(name) for name in entries)
+    count = len(folder_scan.without_masks(entries))
     return {"set": made.path.name, "folder": str(made.path), "title": title, "count": count, "left_out": left_out}
 
 

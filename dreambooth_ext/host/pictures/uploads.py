@@ -73,7 +73,7 @@ class PictureSets:
                 "name": path.name,
                 "title": set_about.title(path),
                 "folder": str(path),
-                "count": sum(1 for _ in _pictures_in(path)),
+                "count": len(folder_scan.without_masks(os.listdir(path))),
             }
             for path in sorted(known, key=captions.natural_key)
         ]

@@ -109,7 +109,7 @@ export class Masks {
         }
         this.working = false;
         say(this.said, tells ? plain(T.made, { count: done }) + (failed.length ? ` ${plain(T.failed, { count: failed.length })}` : "") : "");
-        fill(this.failures, failed.map(([name, error]) => element("li", { text: `${name}: ${withRemedy(error)}` })));
+        fill(this.failures, failed.map(([name, error]) => element("li", { text: error.message.includes(name) ? withRemedy(error) : `${name}: ${withRemedy(error)}` })));
         if (done && !this.isShown) this.#show(true);
         this.changed();
     }
