@@ -183,10 +183,7 @@ def pixels(out: Path, task: str, painter: Painter) -> dict[str, float]:
         np.savez(file, **{name: np.stack([np.asarray(one) for one in each]) for name, each in found.items()})
         seen.append(judged_pixels.look(kind, file, photographs))
     file.unlink()
-    return {name: statistics.mean(getattr(each, name) for each in seen) for name in SCORES}
-
-
-SCORES = ("subject", "prompt", "leak", "world")
+    return {name: statistics.mean(getattr(each, name) for each in seen) for name in PIXEL_HEADINGS}
 
 
 def model_of(run: Run) -> Path:
@@ -231,39 +228,34 @@ def compared(moved: Tensor, expected: Tensor) -> dict[str, float]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    return "\n\n".join(
-        [*(pixel_table(results, name) for name, task in TASKS.items() if task.kind), moved_table(results)]
-    )
+    """Each task's scores by row; a row's runs in the order of their seeds, of which each makes the same draws in every
+    row."""
+    parts = [(task, PIXEL_HEADINGS if TASKS[task].kind else MOVED_HEADINGS) for task in TASKS]
+    return "\n\n".join(task_table(results, task, headings) for task, headings in parts)
 
 
-def of(results: dict[str, dict[str, Any]], task: str, row: str) -> list[dict[str, Any]]:
-    return [found for name, found in results.items() if name.rpartition(" ")[0] == f"{task} {row}"]
+PIXEL_HEADINGS = {
+    "subject": "learned",
+    "prompt": "right ground or figure",
+    "leak": "without its word",
+    "world": "world",
+}
+MOVED_HEADINGS = {
+    "along": "along fp32's way",
+    "norm": "length",
+    "cosine": "cosine",
+    "still": "weights that stood still",
+}
 
 
-def pixel_table(results: dict[str, dict[str, Any]], task: str) -> str:
-    """Mean and range of each score, by row."""
-    lines = [f"| {task} | runs | learned | right ground | without its word | world |", "| --- " * 6 + "|"]
+def task_table(results: dict[str, dict[str, Any]], task: str, headings: dict[str, str]) -> str:
+    lines = [f"| {task} | {' | '.join(headings.values())} |", "| --- " * (1 + len(headings)) + "|"]
     for row in TASKS[task].rows:
-        if found := of(results, task, row):
-            cells = [spread([one[name] for one in found]) for name in SCORES]
-            lines.append(f"| {ROWS[row].title} | {len(found)} | {' | '.join(cells)} |")
+        names = sorted(name for name in results if name.rpartition(" ")[0] == f"{task} {row}")
+        cells = [", ".join(f"{results[name][score]:.2f}" for name in names) for score in headings]
+        if names:
+            lines.append(f"| {ROWS[row].title} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def moved_table(results: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        "| guide | runs | along fp32's way | length | cosine | weights that stood still |",
-        "| --- " * 6 + "|",
-    ]
-    for row in MOVED:
-        if found := of(results, "guide", row):
-            cells = [spread([one[name] for one in found]) for name in ("along", "norm", "cosine", "still")]
-            lines.append(f"| {ROWS[row].title} | {len(found)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def main(argv: list[str]) -> int:
