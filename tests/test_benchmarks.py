@@ -57,7 +57,7 @@ def test_what_the_vae_takes_a_pixel(in_bands, encodes, once, bytes_a_pixel):
         assert alive.peak == pytest.approx(once + bytes_a_pixel * side**2, rel=CLOSE)
 
 
-QUICK = ("sd1-full-smallest",)
+QUICK = ("sd1-full-smallest", "sd1-lora")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in count.CASES])
