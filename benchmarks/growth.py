@@ -33,6 +33,7 @@ from .run import PROMPT, REPOSITORY, Bench, launch
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = Case("growth", "small-sd1", 64, batch=1)
+PICTURES = 96  # by which every batch is divisible
 STEPS, FEWER = 24, 4  # of the two runs of a point: what a step takes is their difference
 
 
@@ -79,7 +80,9 @@ def run(bench: Bench, axis: Axis, value: int, steps: int) -> tuple[float, int]:
     settings["compile"] = "off"
     if axis.name == "pictures":
         settings["instance_data_dir"] = str(many(bench, value))
-    elif axis.name != "max_train_steps":
+    elif axis.name == "train_batch_size":
+        settings |= {"instance_data_dir": str(many(bench, PICTURES)), axis.name: value}
+    elif axis.name == "resolution":
         settings[axis.name] = value
     try:
         config, problems = parsing.parse(settings)
@@ -115,9 +118,8 @@ def many(bench: Bench, count: int) -> Path:
 
 
 def draw(name: str, points: list[dict[str, Any]], title: str) -> dict[str, str]:
-    """The drawings of an axis, by the end of their files' names. Pictures and steps are drawn as powers of ten: 3 is a
-    thousand."""
-    in_powers = name in ("pictures", "max_train_steps")
+    """The drawings of an axis, by the end of their files' names. Numbers of pictures are drawn as powers of ten."""
+    in_powers = name == "pictures"
     values = [math.log10(point["value"]) if in_powers else point["value"] for point in points]
     title += ", as powers of ten" if in_powers else ""
     curves = {
@@ -127,7 +129,7 @@ def draw(name: str, points: list[dict[str, Any]], title: str) -> dict[str, str]:
     }  # fmt: skip
     if name == "max_train_steps":
         curves["time"] = [Curve("the whole run, s", values, [point["whole"] for point in points])]
-    return {kind: svg_file(f"{kind} by {title}", found, values[-1]) for kind, found in curves.items()}
+    return {kind: svg_file(f"{kind} by {title}", found, values[-1], from_zero=True) for kind, found in curves.items()}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,7 +21,7 @@ class Curve:
     """Points (step, value); a None value interrupts the line."""
 
     label: str
-    steps: Sequence[int]
+    steps: Sequence[float]
     values: Sequence[float | None]
 
     def known(self) -> list[float]:
@@ -57,8 +57,9 @@ def line_chart(title: str, curves: Sequence[Curve], last_step: int, bands: Seque
     return f"<figure><figcaption>{escape(title)} {legend}</figcaption>{drawing}</svg></figure>"
 
 
-def svg_file(title: str, curves: Sequence[Curve], last_step: int) -> str:
-    """Draw curves as the content of an .svg file, with its legend; "" if none of them has a value."""
+def svg_file(title: str, curves: Sequence[Curve], last_step: float, from_zero: bool = False) -> str:
+    """Draw curves as the content of an .svg file, with its legend; "" if none of them has a value. from_zero: the axis
+    of values begins there."""
     if not any(curve.known() for curve in curves):
         return ""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -28 {WIDTH} {HEIGHT + 28}">'
@@ -67,12 +68,14 @@ def svg_file(title: str, curves: Sequence[Curve], last_step: int) -> str:
         legend.append(f'<rect x="{left}" y="-18" width="14" height="3" fill="{colour}"/>')
         legend.append(f'<text x="{left + 18}" y="-12">{escape(curve.label)}</text>')
         left += 30 + 7 * len(curve.label)
-    return f"{head}<title>{escape(title)}</title>{FILE_STYLE}{''.join([*legend, *parts(curves, last_step)])}</svg>"
+    drawn = "".join([*legend, *parts(curves, last_step, from_zero=from_zero)])
+    return f"{head}<title>{escape(title)}</title>{FILE_STYLE}{drawn}</svg>"
 
 
-def parts(curves: Sequence[Curve], last_step: int, bands: Sequence[Band] = ()) -> list[str]:
+def parts(curves: Sequence[Curve], last_step: float, bands: Sequence[Band] = (), from_zero: bool = False) -> list[str]:
     """The elements of a drawing: bands, grid, labels and lines."""
     low, high = span([value for curve in curves for value in curve.known()])
+    low = min(0.0, low) if from_zero else low
     across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def x(step: float) -> float:
