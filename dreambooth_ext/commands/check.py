@@ -89,6 +89,8 @@ def describe(plan: dict[str, Any]) -> list[str]:
     encoded = ENCODED.get(plan["encodes"], "")
     if plan["frozen_precision"] != "bf16":
         precision += f", base in {plan['frozen_precision']}"
+    if plan["offload"] != "off":
+        precision += f", {float(plan['offload']):.0%} of the UNet's blocks in the computer's memory"
     kept = f", {plan['held']} kept back (keep_back_pictures)" if plan["held"] else ""
     times = f"{plan['measurements']} times, about {plan['measuring']:.1%} of the time (measure_progress)"
     if not plan["measurements"]:

@@ -9,14 +9,18 @@ from typing import Any
 import torch
 
 from ..core.checks import base_header, config_warnings
+from ..core.checks.kept_gradients import BEFORE, are_freed
 from ..core.config import stages
+from ..core.config.offload import AUTO as OPEN
+from ..core.config.offload import OFF, offload_share
+from ..core.config.rates import is_zero
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
-from ..core.facts.methods import FROZEN_METHODS
-from ..core.facts.optimizer_facts import AUTO, state_bytes
+from ..core.facts.methods import FROZEN_METHODS, WHOLE_METHODS
+from ..core.facts.optimizer_facts import AUTO, SMALL, optimizer_facts, state_bytes
 from ..core.guide import completion
 from ..core.messages.message import Message
 from ..core.system import files
@@ -60,6 +64,7 @@ class Plan:
     weight_precision: str
     frozen_precision: str
     clip_grad_mode: str
+    offload: str
     vae_tiling: str
     encodes: str  # when pictures are encoded: "before" training, "meanwhile", or "always" in each step; "" if never
     memory: int
@@ -96,8 +101,11 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
         answers["optimizer"] = choose_optimizer(config.method, torch.device(device.type))
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
+    if config.offload == OPEN:
+        answers["offload"] = OFF
     if config.clip_grad_mode == "auto":
-        answers["clip_grad_mode"] = "norm"
+        visits = offload_share(config.offload) > 0 and config.method in WHOLE_METHODS
+        answers["clip_grad_mode"] = BEFORE if visits and not is_zero(config.max_grad_norm) else "norm"
     if config.weight_precision == "auto":
         answers["weight_precision"] = "fp32"
     if config.vae_tiling == "auto":
@@ -129,7 +137,7 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     if config.latent_sampling != "random" and not config.cache_latents:
         found.append(Problem("plan.latents_not_cached", "latent_sampling"))
     found += _optimizer_problems(config) + _weight_problems(config)
-    found += _frozen_problems(config) + _xformers_problems(config)
+    found += _frozen_problems(config) + _xformers_problems(config) + _offload_problems(config)
     if config.compile == "on" and (why := compilation.obstacle(config)):
         found.append(Problem("plan.compile_impossible", "compile", reason=why))
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
@@ -187,6 +195,30 @@ def _frozen_problems(config: ResolvedConfig) -> list[Problem]:
     reason = missing_packing(config.frozen_precision, config.device)
     known: dict[str, Any] = {"precision": config.frozen_precision, "reason": reason}
     return [Problem("plan.frozen_precision_fails", "frozen_precision", **known)] if reason else []
+
+
+def _offload_problems(config: ResolvedConfig) -> list[Problem]:
+    """Return why blocks cannot live in the computer's memory: the device, and what needs all gradients or states of
+    trained weights at once."""
+    if not offload_share(config.offload):
+        return []
+    if not config.device.startswith("cuda"):
+        return [Problem("plan.offload_no_card", "offload", device=config.device)]
+    facts = optimizer_facts(config.optimizer)
+    if config.method not in WHOLE_METHODS:
+        return []
+    if not facts.steps_alone:
+        return [Problem("plan.offload_optimizer", "optimizer", optimizer=config.optimizer)]
+    if facts.is_paged:
+        return [Problem("plan.offload_paged", "optimizer", optimizer=config.optimizer, other=SMALL)]
+    if facts.averages:
+        return [Problem("plan.offload_averages", "optimizer", optimizer=config.optimizer)]
+    if config.gradient_accumulation_steps > 1:
+        reason = Message("plan.offload_kept_accumulation")
+        return [Problem("plan.offload_kept", "gradient_accumulation_steps", reason=reason)]
+    if config.mixed_precision == "fp16":
+        return [Problem("plan.offload_kept", "mixed_precision", reason=Message("plan.offload_kept_fp16"))]
+    return [] if are_freed(config) else [Problem("plan.offload_gradients", "clip_grad_mode")]
 
 
 def _xformers_problems(config: ResolvedConfig) -> list[Problem]:
@@ -308,6 +340,7 @@ def make_plan(
         weight_precision=config.weight_precision,
         frozen_precision=config.frozen_precision,
         clip_grad_mode=config.clip_grad_mode,
+        offload=config.offload,
         vae_tiling=config.vae_tiling,
         encodes=encodes,
         memory=estimate(config, base, subjects, draws=missing > 0, meanwhile=encodes == MEANWHILE),

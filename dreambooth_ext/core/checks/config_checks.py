@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import stages
+from ..config.offload import offload_problems
 from ..config.names import HUB_NAME, MODEL_SUFFIXES, exists, name_problems
 from ..config.parsing import shown
 from ..config.rates import rate_problems
@@ -126,7 +127,8 @@ def problems(config: RunConfig, asked: RunConfig | None = None, subjects: Subjec
 
 def range_problems(config: RunConfig) -> list[Problem]:
     """Check each setting by itself: its choices and its range."""
-    return [problem for known in SETTINGS.values() for problem in _range_problems(known, getattr(config, known.name))]
+    found = [problem for known in SETTINGS.values() for problem in _range_problems(known, getattr(config, known.name))]
+    return found + offload_problems(config.offload)
 
 
 def usable(config: RunConfig, found: Iterable[Problem]) -> RunConfig:

@@ -7,12 +7,13 @@ import copy
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ...core.config.offload import offload_share
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
 from ...core.facts.methods import FROZEN_METHODS
@@ -26,6 +27,7 @@ from ..quantisation import precision
 from ..runtime import vae_bands
 from ..runtime.diffusers_models import AttnProcessor
 from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
+from ..streaming.streaming import Streaming, place
 from .loss import BaseTarget, Objective, predict
 from .method import Drawn
 
@@ -48,6 +50,8 @@ class LatentBackbone:
     # makes the UNet the base's for a while, where the base's own prediction is a second target
     base_unet: Callable[[], AbstractContextManager[nn.Module]] | None = None
     frozen_unet: nn.Module | None = None  # a copy of the base's, where all of the UNet learns
+    offload: float = 0.0  # share of the UNet that lives in the computer's memory
+    streamings: list[Streaming] = field(default_factory=list)  # of the UNets, if it is not 0
 
     def place(self, accelerator: Accelerator) -> None:
         """Move the UNet, and the text encoders if they train, to their device and set up mixed precision.
@@ -55,9 +59,8 @@ class LatentBackbone:
         accelerate's `prepare` would also wrap them for distributed training; here the loop averages gradients itself
         (`distributed.average` says why). Where not told to place them, it imports much to ask whether it may.
         """
-        self.unet = accelerator.prepare_model(self.unet, device_placement=True, evaluation_mode=True)
-        if self.frozen_unet:
-            self.frozen_unet = accelerator.prepare_model(self.frozen_unet, device_placement=True, evaluation_mode=True)
+        for unet in filter(None, (self.unet, self.frozen_unet)):
+            self.streamings += place(accelerator, unet, self.offload)
         if self.prompts.training:
             text = self.prompts.stack
             text.encoders = [
@@ -201,7 +204,8 @@ def assemble(
         vae = vae_bands.for_encoding(base.vae(torch.float32), config).to(device).requires_grad_(False).eval()
     set_up(config, unet, text)
     warn_of_cuts(text, dataset.all_captions() or [], warn)
-    return LatentBackbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting, encoding)
+    prompts, share = Prompts(text, device), offload_share(config.offload)
+    return LatentBackbone(unet, prompts, vae, dataset.scaling_factor, base.inpainting, encoding, offload=share)
 
 
 def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[[Problem], None]) -> None:

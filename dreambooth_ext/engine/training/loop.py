@@ -113,6 +113,7 @@ class Loop:
                 state.optimizer.zero_grad(set_to_none=True)
                 self.control.update(step=state.step)  # fewer, if it was read late that one is wrong
                 self._note_state(wait=True)
+                state.settle()
                 if state.savable and training_state.is_of_use(self.method.state_dict(), state.optimizer.optimizer):
                     self._save_state(limit=None)  # earlier states stay until training has resumed from this one
             raise
@@ -194,6 +195,7 @@ class Loop:
         state = self.state
         state.rates = state.schedules.set_rates(state.optimizer, state.step)
         state.single.now = state.step
+        state.hold()
 
     def _optimise(self, losses: list[Tensor]) -> Reading:
         """Take an optimizer step. Returns the loss, and the gradients' global norm before clipping if it was
@@ -285,6 +287,7 @@ class Loop:
         self._note_state(wait=True)  # one at a time
         if state.step == state.saved or not self.accelerator.is_main_process:
             return  # also at the start, when nothing has been learned yet
+        state.settle()
         batches = self.dataset.order.consumed(state.step, self.accelerator.num_processes)
         trainer, weights = {**state.trainer(), "batches": batches}, self.method.state_dict()
         keeping = {"limit": self.config.checkpoints_total_limit, **keeping}

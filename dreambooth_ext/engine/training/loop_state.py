@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...core.checks.kept_gradients import BEFORE, are_freed
 from ...core.config.stages import ResolvedConfig
+from ...core.errors import UserError
 from ...core.facts.optimizer_facts import optimizer_facts
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
@@ -29,6 +30,8 @@ from ..optimization.schedule_free import averages
 from ..optimization.single_steps import SingleSteps
 from ..runtime import distributed, memory
 from ..runtime.diffusers_models import EMAModel
+from ..streaming.average import AverageInMemory, make_average
+from ..streaming.streaming import Streaming
 from .method import Method
 from .training_state import Checkpoint, StateWriter
 from .validation_loss import Validation
@@ -75,6 +78,7 @@ class LoopState:
     savable: bool = True  # False while a step is half done, or after saving it failed
     rates: dict[str, float] = field(default_factory=dict)  # learning rates of the last step, by parameter group
     untold: tuple[dict[str, Any], Reading] | None = None  # the event of a step whose numbers are still to be read
+    streamings: list[Streaming] = field(default_factory=list)
     pace: Pace = field(default_factory=Pace)
     writer: StateWriter = field(default_factory=StateWriter)
 
@@ -128,9 +132,20 @@ class LoopState:
             "norm": self.fused.norm if self.fused else None,
         }
 
+    def settle(self) -> None:
+        """Wait until what lives in the computer's memory is whole there, before it is read or changed."""
+        for streaming in self.streamings:
+            streaming.settle()
+
+    def hold(self) -> None:
+        """Before weights change: let the device finish what still reads them."""
+        if isinstance(self.ema, AverageInMemory):
+            self.ema.hold()
+
     @contextlib.contextmanager
     def averaged(self, parameters: list[nn.Parameter]) -> Iterator[None]:
         """Replace the weights by their average, if there is one, inside the `with` block."""
+        self.settle()
         if not self.ema:
             with self.averaged_by_optimizer():
                 yield
@@ -140,6 +155,7 @@ class LoopState:
             self.ema.copy_to(parameters)
             yield
         finally:
+            self.settle()
             self.ema.restore(parameters)
 
     def averaged_by_optimizer(self) -> contextlib.AbstractContextManager[None]:
@@ -171,8 +187,8 @@ def begin(
     fused = FusedBackward(single, clips) if are_freed(config, accelerator.num_processes) else None
     ema = None
     if config.use_ema:
-        ema = EMAModel(method.averaged(), **average_options(config))
-        ema.to(accelerator.device, torch.float32)  # an average in bfloat16 would not move
+        homeward = [streaming.lanes.outbound for streaming in method.backbone.streamings]
+        ema = make_average(method.averaged(), accelerator.device, homeward, average_options(config))
     step, scaler = 0, accelerator.scaler
     if resumed:
         step, known = resumed.step, resumed.trainer()
@@ -187,6 +203,11 @@ def begin(
         if fused:
             fused.norm = known.get("norm")
     memory.release()  # what only the preparation needed
+    if streams := method.backbone.streamings:
+        if not fused and any(streaming.learns for streaming in streams):
+            raise UserError("training.offload_processes", "offload")
+        for streaming in streams:
+            streaming.carry(optimizer.optimizer)
     ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
     return LoopState(
         config=config,
@@ -204,6 +225,7 @@ def begin(
         validation=Validation(config, dataset, total),
         step=step,
         saved=step,
+        streamings=streams,
     )
 
 

@@ -26,6 +26,7 @@ from ..formats.verified_write import Exported
 from ..models.base import Base
 from ..optimization.parameter_group import ParameterGroup
 from ..sampling.sampler import Progress
+from ..streaming.streaming import Streaming
 from .footprint import Footprint
 from .loss import Objective
 
@@ -57,6 +58,8 @@ BaseT_contra = TypeVar("BaseT_contra", bound=Base, contravariant=True)
 
 class Backbone(Protocol[BaseT_contra]):
     """The parts of a base that a run uses. The method decides which of them learn."""
+
+    streamings: list[Streaming]  # of UNets that live in the computer's memory in part, once they are placed
 
     def place(self, accelerator: Accelerator) -> None:
         """Move the models to their device and set up mixed precision."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
+from ...core.config.offload import offload_share
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 from ..data.batch import Batch
@@ -20,6 +21,7 @@ from ..data.dataset import Dataset
 from ..models.unconditional_base import PixelBase
 from ..runtime import memory
 from ..sampling.sampler import Progress, evaluating
+from ..streaming.streaming import Streaming, place
 from .loss import Objective, predict
 from .method import Drawn
 
@@ -31,10 +33,12 @@ class PixelBackbone:
     """The counterpart of `LatentBackbone` without text or latents: a UNet that works on pixels in [-1, 1]."""
 
     unet: nn.Module
+    offload: float = 0.0  # share of it that lives in the computer's memory
+    streamings: list[Streaming] = field(default_factory=list)
 
     def place(self, accelerator: Accelerator) -> None:
         """Move the UNet to its device and set up mixed precision."""
-        self.unet = accelerator.prepare_model(self.unet, device_placement=True, evaluation_mode=True)
+        self.streamings += place(accelerator, self.unet, self.offload)
 
     def modules(self) -> list[nn.Module]:
         """Return all models that take part in `loss`."""
@@ -76,10 +80,10 @@ def assemble(
     encoding: Progress,
 ) -> PixelBackbone:
     """Set up the UNet for training as configured. There are no captions to encode or warn of."""
-    unet = base.unet().to(device)
+    unet = base.unet()
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return PixelBackbone(unet)
+    return PixelBackbone(unet, offload_share(config.offload))
 
 
 @torch.no_grad()

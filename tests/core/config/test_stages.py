@@ -28,6 +28,7 @@ ANSWERS = {
     "vae_tiling": "off",
     "frozen_precision": "bf16",
     "compile": "off",
+    "offload": "off",
 }
 
 

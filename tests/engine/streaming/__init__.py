@@ -1,0 +1,1 @@
+"""Streaming: the same numbers with blocks that live outside the card."""
