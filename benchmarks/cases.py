@@ -23,6 +23,7 @@ class Case:
     memory: float = 1.0  # GB (10^9 bytes) of the device's memory without which the case is not tried
     seconds: float = 0.0  # of each trainer on a card of 2020, so that all cases of a card fit into `LONGEST`
     compiled: bool = False  # ours with torch.compile
+    offload: bool = False  # all blocks of ours live in the computer's memory
     alone: bool = False  # only ours
     plain_cached: bool = False  # also measure a plain loop that, as ours does, encodes pictures and prompts once
 
@@ -35,7 +36,7 @@ class Case:
         parts = "UNet + text encoder" if self.text_encoder else "UNet"
         checkpointing = ", checkpointing" if self.checkpointing else ""
         precision = {"no": "fp32"}.get(self.precision, self.precision) + (" weights" if self.bf16_weights else "")
-        how = checkpointing + (", compiled" if self.compiled else "")
+        how = checkpointing + (", compiled" if self.compiled else "") + (", offload" if self.offload else "")
         return f"{parts}, {self.resolution}px, batch {self.batch}, {self.optimizer}, {precision}{how}"
 
 
@@ -66,8 +67,10 @@ CASES = (
         memory=12.5,
     ),
     Case("gpu-sd1-512-text", "sd1", 512, text_encoder=True, memory=8, seconds=40, **CARD),
-    Case("gpu-sd1-512-text-batch-4", "sd1", 512, batch=4, text_encoder=True, memory=12, seconds=50, **CARD),
+    Case("gpu-sd1-512-text-batch-4", "sd1", 512, batch=4, text_encoder=True, memory=12, seconds=50, alone=True, **CARD),
     Case("gpu-sd1-512", "sd1", 512, memory=8, alone=True, seconds=35, **CARD),
     Case("gpu-sd1-512-compiled", "sd1", 512, memory=8, alone=True, compiled=True, seconds=90, **CARD),
     Case("gpu-sdxl-1024", "sdxl", 1024, memory=30, seconds=80, **{**CARD, "steps": 20}),
+    Case("gpu-sdxl-1024-offload", "sdxl", 1024, memory=6, bf16_weights=True, offload=True, seconds=60,
+         **{**CARD, "steps": 12, "warm_up": 3}),
 )

@@ -164,6 +164,7 @@ class Bench:
             **({"weight_precision": "bf16", "max_grad_norm": 0} if case.bf16_weights else {}),
             "device": case.device,
             "compile": "on" if case.compiled else "off",
+            "offload": "1" if case.offload else "off",
             "checkpointing_steps": 0,
             "keep_back_pictures": False,  # the plain loop trains on all
             "report_to": "none",

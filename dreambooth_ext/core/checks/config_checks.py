@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import stages
-from ..config.offload import offload_problems
 from ..config.names import HUB_NAME, MODEL_SUFFIXES, exists, name_problems
+from ..config.offload import offload_problems
 from ..config.parsing import shown
 from ..config.rates import rate_problems
 from ..config.run_config import SETTINGS, RunConfig

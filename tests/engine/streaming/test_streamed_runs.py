@@ -14,6 +14,7 @@ import torch
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
+from dreambooth_ext.engine.streaming import average
 from dreambooth_ext.engine.streaming.visits import Visits
 from tests import training
 from tests.training import Trainer
@@ -128,6 +129,19 @@ def test_words_and_hypernetworks(trainer, visits, method):
 def test_unconditional(tmp_path, visits):
     trainer = Trainer(tmp_path, **training.pixel_settings(tmp_path))
     assert_same(trainer, visits, **FREE, max_train_steps=3)
+
+
+def test_an_average_that_lives_apart(trainer, visits, monkeypatch):
+    """As on a card: with and without blocks that live outside, and from one of its states on."""
+    settings = {**FREE, **BF16, "use_ema": True, "ema_decay": 0.9, "validation_prompts": ["a thing"]}
+    usual = trainer.train(**settings, max_train_steps=4)
+    monkeypatch.setattr(average, "is_apart", lambda device: True)
+    apart = trainer.train(**settings, max_train_steps=4)
+    both = trainer.train(**settings, max_train_steps=2, offload="1")
+    assert training.go_on(both, total=4) == worker.DONE
+    for run in (apart, both):
+        training.assert_same_run(usual, run)
+        assert training.difference(training.artifact(usual), training.artifact(run)) == ""
 
 
 # --- a run that goes on

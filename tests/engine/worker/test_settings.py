@@ -286,6 +286,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "gradient_checkpointing": (lambda run: SET_UP[run.id], True, {}),
     "attention": (lambda run: SET_UP[run.id], "eager", {}),
     "compile": (lambda run: SET_UP[run.id], "on", {}),
+    "offload": (lambda run: SET_UP[run.id], "0.5", {"max_grad_norm": 0}),
     "device": (lambda run: DEVICES[run.id], "cpu:0", {}),  # the same place, under a name that torch keeps apart
 }
 SET_UP: dict[str, tuple] = {}
@@ -393,11 +394,13 @@ def watched(monkeypatch):
         method = original(config, base, dataset, run, accelerator, *others)
         unet = method.backbone.unet
         processors = {type(processor).__name__ for processor in getattr(unet, "attn_processors", {}).values()}
-        SET_UP[run.id] = (unet.is_gradient_checkpointing, sorted(processors), config.compile)
+        outside = sorted(unit.name for streaming in method.backbone.streamings for unit in streaming.units)
+        SET_UP[run.id] = (unet.is_gradient_checkpointing, sorted(processors), config.compile, outside)
         DEVICES[run.id] = str(accelerator.device)
         return method
 
     monkeypatch.setattr(worker, "make_method", made)
+    monkeypatch.setattr(worker.plan, "_offload_problems", lambda config: [])  # a CPU is refused
 
 
 @pytest.fixture(autouse=True)
