@@ -71,6 +71,14 @@ CASES = (
     Case("gpu-sd1-512", "sd1", 512, memory=8, alone=True, seconds=35, **CARD),
     Case("gpu-sd1-512-compiled", "sd1", 512, memory=8, alone=True, compiled=True, seconds=90, **CARD),
     Case("gpu-sdxl-1024", "sdxl", 1024, memory=30, seconds=80, **{**CARD, "steps": 20}),
-    Case("gpu-sdxl-1024-offload", "sdxl", 1024, memory=6, bf16_weights=True, offload=True, seconds=60,
-         **{**CARD, "steps": 12, "warm_up": 3}),
+    Case(
+        "gpu-sdxl-1024-offload",
+        "sdxl",
+        1024,
+        memory=6,
+        bf16_weights=True,
+        offload=True,
+        seconds=60,
+        **{**CARD, "steps": 12, "warm_up": 3},
+    ),
 )

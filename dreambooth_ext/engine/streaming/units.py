@@ -1,8 +1,9 @@
 """Which parts of a UNet live in the computer's memory: its units, their order, and the share that leaves the card.
 
 A unit is what visits the card as a whole: a residual block, a transformer block, or a change of resolution. These have
-between a hundred thousand and fifty million weights, and hold all but 1 % of SDXL's UNet, 3 % of SD 1.5's. The rest (the
-first and last convolution, the timestep's embedding, projections and norms around transformer blocks) stays on the card.
+between a hundred thousand and fifty million weights, and hold all but 1 % of SDXL's UNet, 3 % of SD 1.5's. The rest,
+the first and last convolution, the timestep's embedding, projections and norms around transformer blocks, stays on the
+card.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lanes that stand for a card's: some that work as late as they may, and some that note who could be at work at once."""
+"""Lanes that stand for a card's: some work as late as they may, others note who could be at work at the same time."""
 
 from __future__ import annotations
 

@@ -129,9 +129,9 @@ def test_a_block_arrives_while_the_one_before_it_computes():
     first_pass = arrivals[: len(names)]
     beside = 0
     for index, copy in enumerate(first_pass[1:]):
-        before = [a for a in log.accesses if a.what == names[index]][0]
+        before = next(a for a in log.accesses if a.what == names[index])
         beside += not before.is_before(copy)
-        used = [a for a in log.accesses if a.what == names[index + 1]][0]
+        used = next(a for a in log.accesses if a.what == names[index + 1])
         assert copy.is_before(used)
     assert beside == len(names) - 1
 
