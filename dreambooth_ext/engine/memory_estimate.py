@@ -6,16 +6,23 @@ precision unless stated otherwise; GB are 10^9 bytes.
 
 from __future__ import annotations
 
+import torch
+
 from ..core.checks.kept_gradients import are_freed
+from ..core.config.offload import offload_share
 from ..core.config.stages import ResolvedConfig
 from ..core.data.concepts import Subjects
-from ..core.facts.methods import PROMPTED_METHODS
+from ..core.facts.methods import PROMPTED_METHODS, WHOLE_METHODS
 from ..core.facts.optimizer_facts import state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
+from .methods.common import frozen_unet_bytes
 from .models.base import Base
+from .models.base_model import LatentBase
 from .runtime import distributed
 from .runtime.vae_bands import ON
+from .streaming.average import CARD_BYTES, is_apart
+from .streaming.units import numbers_on_card, unet_numbers
 from .training.footprint import Footprint
 from .training.pixel_backbone import PIXELS_AT_ONCE
 
@@ -48,10 +55,11 @@ def stages(
     """Return the bytes that each stage of the run needs at its peak, by name, in their order."""
     part = METHODS[config.method].share(config, base)
     weight = weight_bytes(config)
-    learning = part.learning * (weight + state_bytes(config.optimizer, config.optimizer_args, weight))
+    each = weight + state_bytes(config.optimizer, config.optimizer_args, weight)
     counts = base.parameter_counts()
     vae, is_before = 4 * counts["vae"], config.cache_latents and not meanwhile
-    held = part.frozen + learning + (4 * part.unet if config.use_ema else 0)
+    held = part.frozen + part.learning * each - _outside(config, base, each)
+    held += _average(config, part) if config.use_ema else 0
     held += (0 if is_before else vae) + _texts_that_stay(config, base, subjects)
     found: dict[str, float] = {}
     if draws:
@@ -69,6 +77,22 @@ def stages(
 def weight_bytes(config: ResolvedConfig) -> int:
     """Return the bytes of a trained weight, and of its gradient."""
     return 2 if config.weight_precision == "bf16" else 4
+
+
+def _average(config: ResolvedConfig, part: Footprint) -> int:
+    """Return the bytes of the moving average that are on the device."""
+    return min(4 * part.unet, CARD_BYTES) if is_apart(torch.device(config.device)) else 4 * part.unet
+
+
+def _outside(config: ResolvedConfig, base: Base, each: float) -> float:
+    """Return the bytes of the UNet that `offload` keeps off the card. each: of a trained weight and its state."""
+    share = offload_share(config.offload)
+    if not share or not isinstance(base, LatentBase):
+        return 0
+    numbers, learns = unet_numbers(base), config.method in WHOLE_METHODS
+    total = sum(numbers.values())
+    away = total - numbers_on_card(numbers, share, learns)
+    return away * each if learns else away / total * frozen_unet_bytes(config, base)
 
 
 def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> int:

@@ -9,8 +9,10 @@ import pytest
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.offload import offload_share
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.engine import plan, worker
+from dreambooth_ext.core.data.concepts import Subjects
+from dreambooth_ext.engine import memory_estimate, plan, worker
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.streaming import units
 from tests import training
 
 FREE = {"method": "dreambooth", "device": "cuda", "optimizer": "adamw", "mixed_precision": "bf16", "offload": "1"}
@@ -67,3 +69,15 @@ def test_what_is_open_is_off_and_clipping_follows(trainer):
         assert resolve(offload="1", max_grad_norm=0).clip_grad_mode == "norm"
         assert resolve(offload="1", method="lora").clip_grad_mode == "norm"
         assert resolve(offload="1", clip_grad_mode="value").clip_grad_mode == "value"
+
+
+def test_the_estimate_counts_what_is_left_on_the_card(trainer):
+    """All but the places of visitors is gone from what is held; the average of a run on a card is none of it."""
+    with contextlib.closing(open_base(str(trainer.base))) as base:
+        config = plan.resolve(trainer.config(max_grad_norm=0), base)
+        held = lambda **settings: memory_estimate.stages(config.replace(**settings), base, Subjects.of(config))  # noqa: E731
+        numbers = units.unet_numbers(base)
+        away = sum(numbers.values()) - units.numbers_on_card(numbers, 1.0, True)
+        assert away > 0.3 * sum(numbers.values())
+        assert held()["training"] - held(offload="1")["training"] == pytest.approx(away * (4 + 8))
+        assert held(use_ema=True)["training"] - held()["training"] == 4 * sum(numbers.values())
