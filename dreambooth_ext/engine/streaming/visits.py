@@ -83,11 +83,24 @@ class Place:
     busy: list[Any] = field(default_factory=list)  # marks behind which it can be overwritten
     turn: int = 0  # when it was used last
     _views: dict[Unit, list[Tensor]] = field(default_factory=dict)
+    _state_views: dict[States, list[Tensor]] = field(default_factory=dict)
 
     def views(self, unit: Unit) -> list[Tensor]:
+        """Return the unit's tensors in this place."""
         if unit not in self._views:
             self._views[unit] = unit.packing.views(self.memory)
         return self._views[unit]
+
+    def state_views(self, states: States) -> list[Tensor]:
+        """Return the states in this place, which has memory for them."""
+        assert self.states is not None
+        if states not in self._state_views:
+            self._state_views[states] = states.packing.views(self.states)
+        return self._state_views[states]
+
+    def hold_states(self, memory: Tensor) -> None:
+        self.states = memory
+        self._state_views.clear()
 
     def free(self) -> None:
         """Forget whose weights it has."""
@@ -137,8 +150,8 @@ class Visits:
         self.lanes.compute.wait(place.ready)
         place.is_used = True
         unit.show(place.views(unit))
-        if place.has_states and unit.states and place.states is not None:
-            self._show_states(unit, unit.states.packing.views(place.states))
+        if place.has_states and unit.states:
+            self._show_states(unit, place.state_views(unit.states))
 
     def leave(self, unit: Unit) -> None:
         """End a visit that changed nothing."""
@@ -229,10 +242,10 @@ class Visits:
         tensors = dict(self._states_of(unit))
         if not tensors:
             return False
-        if not (place.has_states and unit.states and place.states is not None and unit.states.fit(tensors)):
+        if not (place.has_states and unit.states and unit.states.fit(tensors)):
             unit.states = States(tensors, self.device)
             return False
-        for view, tensor in zip(unit.states.packing.views(place.states), tensors.values(), strict=True):
+        for view, tensor in zip(place.state_views(unit.states), tensors.values(), strict=True):
             if tensor.data_ptr() != view.data_ptr():  # the optimizer put another one in its place
                 view.copy_(tensor)
         return True
@@ -242,7 +255,8 @@ class Visits:
         size = max(unit.states.packing.bytes for unit in self.units if unit.states)
         if place.states is None or len(place.states) < size:
             self.lanes.outbound.settle()  # the old one may still be read
-            place.states = torch.empty(size, dtype=torch.uint8, device=self.device)
+            place.hold_states(torch.empty(size, dtype=torch.uint8, device=self.device))
+        assert place.states is not None
         return place.states
 
     def _free_place(self) -> Place | None:
