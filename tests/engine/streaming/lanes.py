@@ -92,10 +92,11 @@ class Log:
 
     def races(self) -> list[tuple[Access, Access]]:
         """Pairs of which none is known to be done before the other begins."""
+        copies = [access for access in self.accesses if access.lane != "compute"]
         return [
             (one, other)
-            for index, one in enumerate(self.accesses)
-            for other in self.accesses[index + 1 :]
+            for one in copies
+            for other in self.accesses
             if one.conflicts(other) and not one.is_before(other) and not other.is_before(one)
         ]
 

@@ -20,7 +20,7 @@ from tests import tiny
 from tests.engine.streaming.lanes import Log, Noted, late_lanes, noted_lanes, same
 
 CPU = torch.device("cpu")
-STEPS = 3
+STEPS = 2
 
 
 def make_unet(family: str, checkpointing: bool, learns: bool = True) -> nn.Module:
@@ -49,7 +49,7 @@ def train(unet: nn.Module, streaming: Streaming | None, lanes: Lanes | None = No
     parameters = list(unet.parameters())
     if lanes:
         homeward = [streaming.lanes.outbound] if streaming else []
-        average = AverageInMemory(parameters, CPU, lanes, homeward, portion=700, decay=0.9)
+        average = AverageInMemory(parameters, CPU, lanes, homeward, portion=30_000, decay=0.9)
         average.is_away = lambda parameter: True  # type: ignore[method-assign]
     else:
         average = EMAModel(parameters, decay=0.9)
@@ -82,7 +82,7 @@ def test_copies_that_come_as_late_as_they_may_change_nothing(family, checkpointi
 def noted_training(checkpointing: bool, deaf: str = "") -> tuple[Log, Streaming]:
     """Train with lanes that note themselves; what the blocks use is noted as the computation's."""
     log = Log()
-    unet, lanes = make_unet("sdxl", checkpointing), noted_lanes(log, deaf)
+    unet, lanes = make_unet("sd1", checkpointing), noted_lanes(log, deaf)
     streaming = Streaming(unet, 1.0, CPU, lanes)
     compute = lanes.compute
     assert isinstance(compute, Noted)
