@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..core.checks.kept_gradients import BEFORE, could_be_freed
+from ..core.config.offload import offload_share
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
@@ -126,6 +127,7 @@ def warnings(asked: RunConfig, resolved: ResolvedConfig) -> list[Problem]:
         choice
         for choice in CHOICES
         if getattr(asked, choice.setting) in (AUTO, None)
+        and not (choice.setting == "clip_grad_mode" and offload_share(asked.offload))  # it needs that
         and getattr(resolved, choice.setting) == choice.value
         and choice.value not in usual
     ]
