@@ -61,6 +61,7 @@ UNTRAINED = "base"
 ROWS = {
     UNTRAINED: Row("the base, untrained"),
     "fp32": Row("fp32, AdamW"),
+    "autocast": Row("fp32, computed in bf16, AdamW", {"mixed_precision": "bf16"}),
     "bf16": Row("bf16, AdamW", BF16),
     "bf16-8bit": Row("bf16, 8-bit AdamW", BF16 | {"optimizer": "adamw8bit"}),
     "bf16-adafactor": Row("bf16, Adafactor", BF16 | {"optimizer": "adafactor"}),
