@@ -3,6 +3,7 @@ block arrives while the one before it computes."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -79,6 +80,11 @@ def test_copies_that_come_as_late_as_they_may_change_nothing(family, checkpointi
     assert same(usual, streamed)
 
 
+def note_use(compute: Noted, name: str, module: nn.Module, *_: Any) -> None:
+    for parameter in module.parameters(recurse=False):
+        compute.uses(name, parameter.data)
+
+
 def noted_training(checkpointing: bool, deaf: str = "") -> tuple[Log, Streaming]:
     """Train with lanes that note themselves; what the blocks use is noted as the computation's."""
     log = Log()
@@ -90,10 +96,7 @@ def noted_training(checkpointing: bool, deaf: str = "") -> tuple[Log, Streaming]
         for parameter in unit.parameters:
             parameter.register_post_accumulate_grad_hook(lambda p: compute.uses("gradient", p.data))
         for module in unit.module.modules():
-            own = list(module.parameters(recurse=False))
-            module.register_forward_hook(
-                lambda m, i, o, own=own, name=unit.name: [compute.uses(name, p.data) for p in own] and None
-            )
+            module.register_forward_hook(functools.partial(note_use, compute, unit.name))
     step = SingleSteps.step
 
     def stepped(self, parameter):
@@ -176,7 +179,7 @@ def test_what_is_on_the_card_is_what_is_said(monkeypatch):
             assert said <= stays + places <= said * 1.1
             assert units.outside_bytes(numbers, share, 4) == 4 * (sum(numbers.values()) - stays)
             shares = (sum(numbers.values()) - stays) / sum(units.sizes(numbers).values())
-            assert abs(shares - share) < 0.15
+            assert abs(shares - share) < 0.2
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])

@@ -78,6 +78,6 @@ def test_the_estimate_counts_what_is_left_on_the_card(trainer):
         held = lambda **settings: memory_estimate.stages(config.replace(**settings), base, Subjects.of(config))  # noqa: E731
         numbers = units.unet_numbers(base)
         away = sum(numbers.values()) - units.numbers_on_card(numbers, 1.0, True)
-        assert away > 0.3 * sum(numbers.values())
+        assert away > 0.1 * sum(numbers.values())
         assert held()["training"] - held(offload="1")["training"] == pytest.approx(away * (4 + 8))
         assert held(use_ema=True)["training"] - held()["training"] == 4 * sum(numbers.values())
