@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..runtime import memory
+
 SLICE = 2**21  # numbers
 BLOCK = 256  # numbers that share a scale
 
@@ -42,6 +44,9 @@ def step_in_slices(
         made.append(optimizer.state.pop(piece, {}))
     kept = state or {name: joined(name, made, parameter.shape) for name in made[0]}
     optimizer.state[parameter] = kept | {name: value for name, value in made[0].items() if is_common(value)}
+    if not state and parameter.device.type == "cpu":
+        made.clear()
+        memory.trim()  # else the new state lies between what is left of its slices, all through the first step
 
 
 def is_common(value: Any) -> bool:

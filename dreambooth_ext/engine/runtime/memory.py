@@ -45,14 +45,19 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if trim := _trim():
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Return the computer's memory that was freed, but kept for later use, to the system."""
+    if give_back := _malloc_trim():
+        give_back(0)
 
 
 @functools.cache
-def _trim() -> Callable[[int], int] | None:
-    """Return the C library's function that gives freed memory back, where it has one (glibc): by itself it keeps all
-    but the largest tensors' for later use."""
+def _malloc_trim() -> Callable[[int], int] | None:
+    """Return the C library's function for it, where it has one (glibc): by itself it gives back only the largest
+    tensors' memory, and what no other tensor lies behind."""
     return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
