@@ -162,10 +162,19 @@ def _many(packages: Path, count: int, folder: Path) -> dict[str, object]:
     return told
 
 
+def _known() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def _keep(told: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(_known() | told, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Does the picture doctor see?")
     parser.add_argument("--packages", type=Path, required=True, metavar="DIR")
     parser.add_argument("--half", action="append", choices=HALVES, help="default: both")
+    parser.add_argument("--fault", default="", metavar="TEXT", help="only faults with this in their names")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--many", type=int, metavar="N")
@@ -183,15 +192,16 @@ def main() -> int:
             told[f"{arguments.many} pictures"] = _many(arguments.packages, arguments.many, place / "many")
         is_other = arguments.time or arguments.choose or arguments.many
         for half in [] if is_other else arguments.half or HALVES:
-            names = HALVES[half]
-            faults = {}
+            measured = told[half] = _known().get(half, {"faults": {}})
             for fault in (*FAULTS, *photographs.typeset_faults(arguments.packages)):
-                faults[fault.name] = hits(arguments.packages, names, fault, place)
-            told[half] = {"untouched": untouched(arguments.packages, names, place), "faults": faults}
-            told[half]["focus"] = focus(arguments.packages, names, place)
-            table(half, told[half])
-    told = (json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}) | told
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+                if arguments.fault in fault.name:
+                    measured["faults"][fault.name] = hits(arguments.packages, HALVES[half], fault, place)
+                    _keep({half: measured})
+            if not arguments.fault:
+                measured["untouched"] = untouched(arguments.packages, HALVES[half], place)
+                measured["focus"] = focus(arguments.packages, HALVES[half], place)
+                table(half, measured)
+    _keep(told)
     return 0
 
 
