@@ -12,7 +12,7 @@ from ..core.checks.kept_gradients import are_freed
 from ..core.config.offload import offload_share
 from ..core.config.stages import ResolvedConfig
 from ..core.data.concepts import Subjects
-from ..core.facts.methods import PROMPTED_METHODS, WHOLE_METHODS
+from ..core.facts.methods import FROZEN_METHODS, PROMPTED_METHODS, WHOLE_METHODS
 from ..core.facts.optimizer_facts import state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
@@ -67,7 +67,7 @@ def stages(
         found["class pictures"] = _class_pictures(config, base)
     if vae:
         found["latents"] = _encoding(config) + (vae if is_before else held)
-        found["captions"] = (weight if config.text_encoder_steps else 4) * counts["text_encoders"]
+        found["captions"] = _text_bytes(config) * counts["text_encoders"]
     found["training"] = held + _step(config, base, part)
     if config.validation_prompts or (config.validation_steps and not vae):
         found["previews"] = held + _drawing(config, base)  # between steps there are no gradients
@@ -93,6 +93,13 @@ def _outside(config: ResolvedConfig, base: Base, each: float) -> float:
     total = sum(numbers.values())
     away = total - numbers_on_card(numbers, share, learns)
     return away * each if learns else away / total * frozen_unet_bytes(config, base)
+
+
+def _text_bytes(config: ResolvedConfig) -> int:
+    """Return the bytes that a weight of the text encoders takes while they encode captions."""
+    if config.method in FROZEN_METHODS:
+        return 4 if config.mixed_precision == "no" else 2
+    return weight_bytes(config) if config.text_encoder_steps else 4
 
 
 def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> int:

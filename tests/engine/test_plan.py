@@ -145,6 +145,8 @@ TOLD = {  # rows of the tables in docs/methods: of what all methods cost, and on
     "LoRA, rank 16, with the text encoder": LORA | TEXTS,
     "LoRA, rank 128, with the text encoder": LORA | TEXTS | {"rank": 128},
     "LoRA, rank 16, `text_encoder_steps` 0": LORA,
+    "the same, `frozen_precision` int8": LORA | {"frozen_precision": "int8"},
+    "the same, `frozen_precision` nf4": LORA | {"frozen_precision": "nf4"},
     "Textual Inversion": HYPER | WORD,
     "Hypernetwork": HYPER,
 }
@@ -175,6 +177,15 @@ def test_where_class_pictures_take_the_most_the_remedy_is_to_bring_some():
     assert "plan.own_class_pictures" in codes(plan.memory_remedies(lora))
     for other in (lora.replace(with_prior_preservation=False), lora.replace(method="dreambooth")):
         assert "plan.own_class_pictures" not in codes(plan.memory_remedies(other))
+
+
+def test_a_base_in_fewer_bits_is_a_remedy_where_it_is_frozen():
+    def fewer(**settings) -> list[str]:
+        remedies = plan.memory_remedies(RunConfig(**LORA | {"resolution": 512} | settings))
+        return [remedy.values["precision"] for remedy in remedies if remedy.code == "plan.frozen_in"]
+
+    assert [fewer(frozen_precision=bits) for bits in ("auto", "bf16", "int8", "nf4")] == [["int8"]] * 2 + [["nf4"], []]
+    assert not fewer(method="dreambooth")
 
 
 def codes(remedies) -> list[str]:

@@ -7,7 +7,7 @@ from ..config.run_config import RunConfig
 from ..data.identifiers import USED_WORDS, identifier_problem
 from ..errors import Problem
 from ..facts.lora_types import lora_type
-from ..facts.methods import CHECKPOINT_METHODS, WHOLE_METHODS
+from ..facts.methods import CHECKPOINT_METHODS, FROZEN_METHODS, WHOLE_METHODS
 from ..facts.optimizer_facts import names_with, optimizer_facts, small_forms
 from ..guide import demo_recipe, tables
 from ..guide.tables import PICTURES
@@ -190,6 +190,9 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bo
         remedies.append(Message("plan.clip_before") if alone else Message("plan.clip_before_without_accumulation"))
     if config.weight_precision != "bf16" and config.mixed_precision == "bf16":
         remedies += [Message("plan.bf16_weights")] if config.method in CHECKPOINT_METHODS else []
+    fewer = {"auto": "int8", "bf16": "int8", "int8": "nf4", "fp8": "nf4"}.get(config.frozen_precision)
+    if fewer and config.method in FROZEN_METHODS:
+        remedies.append(Message("plan.frozen_in", precision=fewer))
     if config.use_ema:
         remedies.append(Message("plan.ema_off"))
     if config.text_encoder_steps:

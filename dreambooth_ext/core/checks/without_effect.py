@@ -147,6 +147,11 @@ ROWS = (
     Row("clip_grad_mode", lambda c, _: is_zero(c.max_grad_norm), "effect.no_clipping"),
     Row("clip_grad_mode", _keeps_gradients, "effect.keeps_gradients"),
     Row("use_ema", lambda c, _: optimizer_facts(c.optimizer).averages, "effect.own_average"),
+    Row(
+        "frozen_precision",
+        lambda c, _: c.frozen_precision == "bf16" and c.mixed_precision == "no",
+        "effect.no_mixed_precision",
+    ),
     Row("use_ema", lambda c, _: c.ema_decay == 0, "effect.no_decay"),
     *(
         Row(name, lambda c, _: not c.use_ema, "effect.no_average")

@@ -6,6 +6,7 @@ emphasis and no length limit.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class TextStack:
     clip_skip: which hidden layer to use, counted from the end, 1 being the last; None for the family's own. With two
     encoders it only affects the first, as the WebUI's "SDXL CLIP-L skip" does.
     max_tokens: where captions are truncated; None for no limit.
+    dtype: what layers compute in; norms compute in float32.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class TextStack:
         *,
         clip_skip: int | None = None,
         max_tokens: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ):
         assert len(tokenizers) == len(encoders) == len(form.slots)
         self.tokenizers = list(tokenizers)
@@ -74,6 +77,7 @@ class TextStack:
         self.form = form
         self.clip_skip = clip_skip
         self.max_tokens = max_tokens
+        self.dtype = dtype
         self.embeddings = Embeddings(self.tokenizers)
 
     def learn(self, words: Sequence[Embedding]) -> None:
@@ -172,14 +176,16 @@ class TextStack:
     def _states(self, encoder: nn.Module, tokens_bs: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
         """Return the hidden states that condition the UNet (b, 77, width), and SDXL's pooled projection (b, p) or
         None."""
-        with self.embeddings.put_into(encoder, tokens_bs, index) as known_bs:
+        halved = self.dtype != torch.float32
+        mixed = torch.autocast(tokens_bs.device.type, self.dtype) if halved else contextlib.nullcontext()
+        with self.embeddings.put_into(encoder, tokens_bs, index) as known_bs, mixed:
             output = encoder(known_bs, output_hidden_states=True)
-        pooled = output.text_embeds if self.form.slots[index].projected else None
+        pooled = output.text_embeds.float() if self.form.slots[index].projected else None
         skip = (self.clip_skip if index == 0 else None) or self.form.clip_skip
         if not self.form.final_norm:
-            return output.hidden_states[-skip], pooled
+            return output.hidden_states[-skip].float(), pooled
         if skip == 1:
-            return output.last_hidden_state, pooled
+            return output.last_hidden_state.float(), pooled
         text_model = getattr(encoder, "module", encoder).text_model  # `module` where accelerate wraps it
         return text_model.final_layer_norm(output.hidden_states[-skip]), pooled
 

@@ -70,17 +70,22 @@ class FullTraining:
         """Set up the models for `step`: with the base's weights, or the `saved` ones of a training state."""
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts = backbone.prompts
-        if self.config.masked_prior_preservation_weight:
+        keeps_base = bool(self.config.masked_prior_preservation_weight)
+        if keeps_base:
             keep_base_texts(backbone, self.captions, learns=bool(self.config.text_encoder_steps))
-            halve_layers(backbone.keep_base_unet(), weight_dtype)
-        self._live = {"unet": backbone.unet.requires_grad_(True).train()}
         if self.config.text_encoder_steps:
             prompts.train()
-            self._live |= dict(zip(TEXT_PARTS, prompts.stack.encoders, strict=False))
+            self._live = dict(zip(TEXT_PARTS, prompts.stack.encoders, strict=False))
         if saved:
             self.load_state_dict(saved)
         if step >= self.config.text_encoder_steps:
-            self._freeze_text()
+            self._freeze_text()  # before the UNet comes, which has no room beside them on a small card
+        unet = backbone.load_unet().requires_grad_(True).train()
+        if keeps_base:
+            halve_layers(backbone.keep_base_unet(), weight_dtype)
+        if saved:
+            unet.load_state_dict(dict(saved["unet"]))
+        self._live = {"unet": unet, **self._live}
         backbone.place(accelerator)
 
     def parameter_groups(self) -> list[ParameterGroup]:

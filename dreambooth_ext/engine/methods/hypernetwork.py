@@ -30,7 +30,7 @@ from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
-from .common import drawn_prompts, frozen_unet_bytes, halve_layers
+from .common import drawn_prompts, frozen_unet_bytes
 
 COMPONENT = "hypernetwork"  # in training states
 SAID = "said"  # in these: the structure and the steps before this run, JSON as bytes
@@ -81,12 +81,11 @@ class HypernetworkTraining:
     ) -> None:
         """Attach the networks before the attention layers: new ones, those of a file, or the `saved` ones of a training
         state."""
-        self.backbone, unet = backbone, backbone.unet
+        self.backbone = backbone
         if self.config.masked_prior_preservation_weight:
             backbone.base_unet = self._as_base
-        unet.requires_grad_(False).train()
         backbone.freeze_text(accelerator, self.captions, weight_dtype, drawn_prompts(self.config))
-        halve_layers(unet, weight_dtype)
+        unet = backbone.load_unet().requires_grad_(False).train()
         widths = sorted({attention.to_k.in_features for attention in hypernetwork.attentions(unet)})
         self.network = self._began_with(widths)
         self._start = {key: tensor.clone() for key, tensor in self.network.state_dict().items()}

@@ -35,7 +35,7 @@ from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from . import learned_words
-from .common import component_rates, drawn_prompts, frozen_unet_bytes, halve_layers, keep_base_texts
+from .common import component_rates, drawn_prompts, frozen_unet_bytes, keep_base_texts
 from .learned_words import Words
 
 
@@ -52,7 +52,6 @@ class LoRATraining:
         self.network: Network = {}
         self._layers: lora_file.Layers = {}
         self._live: list[str] = []  # components that learn currently
-        self._hooks: dict[str, list[Any]] = {}
         self.words: Words | None = None  # trained along with the LoRA
         self._text_is_frozen = False
         self._switch = Switch()
@@ -70,7 +69,8 @@ class LoRATraining:
     @staticmethod
     def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
         counts = base.parameter_counts()
-        texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
+        stay = config.text_encoder_steps or config.placeholder_token
+        texts = (4 if config.mixed_precision == "no" else 2) * counts["text_encoders"] if stay else 0
         frozen = frozen_unet_bytes(config, base) + texts
         written_out = lora_type(config.network_type).written_out * counts["unet"]
         if config.network_weights:
@@ -95,25 +95,16 @@ class LoRATraining:
         if config.masked_prior_preservation_weight:
             keep_base_texts(backbone, self.captions, learns=bool(self._text_steps() or config.placeholder_token))
             backbone.base_unet = self._as_base
-        models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.stack.encoders, strict=False))}
-        self._layers = lora_file.layers_of(models)
         self._step = step
         if config.placeholder_token:
             vectors = saved[learned_words.COMPONENT] if saved else None
             self.words = Words(config, prompts.stack, accelerator.device, vectors)
         if self._text_steps():
             prompts.train()
-        for module in models.values():
-            module.requires_grad_(False)
-        backbone.unet.train()
-        halve_layers(backbone.unet, weight_dtype)
-        self.network = self._adapters(models, saved)
-        self._live = [name for name in models if name == "unet" or config.text_encoder_steps]
-        for name, made in self.network.items():
-            for adapter in made.values():
-                adapter.to(accelerator.device)
-            self._hooks[name] = lora_network.attach(models[name], made, config.network_dropout, self._switch)
-        self._settle(step)
+        self._attach_to_texts(saved)
+        self._settle(step)  # text encoders that do not learn leave memory before the UNet comes
+        self._attach({"unet": backbone.load_unet().requires_grad_(False).train()}, saved)
+        self.network = {name: self.network[name] for name in ("unet", *TEXT_PARTS) if name in self.network}
         backbone.place(accelerator)
 
     def _text_steps(self) -> int:
@@ -124,17 +115,32 @@ class LoRATraining:
         """Return the number of steps for which words are trained along."""
         return (self.config.embedding_steps or 0) if self.words else 0
 
-    def _adapters(self, models: dict[str, nn.Module], saved: Weights | None) -> Network:
-        config = self.config
-        if saved:
-            return {
-                name: lora_network.from_flat(saved[name], module) for name, module in models.items() if name in saved
-            }
-        if not config.network_weights:
-            learning = [name for name in models if name == "unet" or config.text_encoder_steps]
-            made = {name: lora_network.create(config, name, models[name]) for name in learning}
-            return {name: adapters for name, adapters in made.items() if adapters}
-        return lora_file.read(continued(config), models, "network_weights")
+    def _attach_to_texts(self, saved: Weights | None) -> None:
+        """Set up what learns and attach the text encoders' adapters. Nothing here keeps the text encoders."""
+        texts = dict(zip(TEXT_PARTS, self.backbone.prompts.stack.encoders, strict=False))
+        models = {"unet": self.backbone.unet, **texts}
+        self._layers = lora_file.layers_of(models)
+        self._live = [name for name in models if name == "unet" or self.config.text_encoder_steps]
+        if self.config.network_weights and not saved:
+            self.network = lora_file.read(continued(self.config), models, "network_weights")
+        for encoder in texts.values():
+            encoder.requires_grad_(False)
+        self._attach(texts, saved)
+
+    def _attach(self, models: dict[str, nn.Module], saved: Weights | None) -> None:
+        """Attach adapters to these models: the saved ones, those that have been read from a file, or new ones."""
+        for name, module in models.items():
+            if saved:
+                made = lora_network.from_flat(saved[name], module) if name in saved else {}
+            elif self.config.network_weights:
+                made = self.network.get(name, {})
+            else:
+                made = lora_network.create(self.config, name, module) if name in self._live else {}
+            if made:
+                self.network[name] = made
+            for adapter in made.values():
+                adapter.to(self.accelerator.device)
+            lora_network.attach(module, made, self.config.network_dropout, self._switch)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the parameter groups that learn from here on. The UNet comes first, so that groups removed later are
@@ -221,12 +227,9 @@ class LoRATraining:
         return dataclasses.replace(made, others=tuple(others))
 
     def _freeze_text(self) -> None:
-        """Merge the text encoders' adapters into their weights, encode all captions, and release the text encoders."""
-        encoders = self.backbone.bare_encoders()
-        for name, encoder in zip(TEXT_PARTS, encoders, strict=False):
-            for hook in self._hooks.pop(name, []):
-                hook.remove()
-            lora_network.merge(encoder, self.network.get(name, {}))
+        """Encode all captions, and release the text encoders. If they stay, their adapters stay beside their weights,
+        whose 16 bits would lose what was learned."""
+        self.backbone.bare_encoders()
         self.backbone.freeze_text(self.accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
 
 

@@ -22,7 +22,7 @@ from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from . import learned_words
-from .common import frozen_unet_bytes, halve_layers
+from .common import frozen_unet_bytes
 from .learned_words import COMPONENT, Words
 
 
@@ -65,9 +65,8 @@ class TextualInversionTraining:
         text = backbone.prompts.stack
         self.words = Words(self.config, text, accelerator.device, saved[COMPONENT] if saved else None)
         backbone.prompts.train()
-        for module in (backbone.unet.train(), *text.encoders):
+        for module in (backbone.load_unet().train(), *text.encoders):
             module.requires_grad_(False)
-            halve_layers(module, weight_dtype)
         backbone.place(accelerator)
 
     def parameter_groups(self) -> list[ParameterGroup]:

@@ -108,7 +108,7 @@ class LatentBase:
     def _prediction_by_trial(self) -> str:
         """Find the prediction type as the WebUI does (sd_models_config.py): at the last timestep, an epsilon model
         roughly returns its input and a v model does not. Takes seconds and 3.5 GB for a full-size SD2."""
-        unet = self._unet({**self.architecture.unet}, torch.float32)
+        unet = self._build("unet", self._maker("unet"), torch.float32)
         x = torch.full((1, 4, 8, 8), 0.5)
         context = torch.full((1, 2, self.architecture.unet["cross_attention_dim"]), 0.5)
         with torch.no_grad():
@@ -129,13 +129,19 @@ class LatentBase:
         return {**self.architecture.scheduler, "prediction_type": self.prediction_type}
 
     def unet(self, precision: torch.dtype | Precision = torch.float32) -> UNet2DConditionModel:
+        unet = self.empty_unet()
+        self.fill_unet(unet, precision)
+        return unet
+
+    def empty_unet(self) -> UNet2DConditionModel:
+        """Return the UNet without numbers, for `fill_unet`."""
         config = dict(self.architecture.unet)
         if self.family.denoiser.upcasts_for_v and self.prediction_type == "v_prediction":
             config["upcast_attention"] = True
-        return self._unet(config, precision)
+        return self._empty("unet", lambda: UNet2DConditionModel.from_config(config))
 
-    def _unet(self, config: dict[str, Any], precision: torch.dtype | Precision) -> UNet2DConditionModel:
-        return self._build("unet", lambda: UNet2DConditionModel.from_config(config), precision)
+    def fill_unet(self, unet: nn.Module, precision: torch.dtype | Precision) -> None:
+        self._load("unet", unet, precision)
 
     def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
         return self._build("vae", self._maker("vae"), dtype)
@@ -277,9 +283,13 @@ class LatentBase:
         return to_yaml(self.architecture, self.prediction_type, clip=clip)
 
     def _build(self, component: str, make: Callable[[], nn.Module], precision: torch.dtype | Precision) -> Any:
-        """Build the module without random initialisation, then assign the file's tensors as its parameters: in memory
-        is never more than the module in its precision and one tensor."""
         module = self._empty(component, make)
+        self._load(component, module, precision)
+        return module
+
+    def _load(self, component: str, module: nn.Module, precision: torch.dtype | Precision) -> None:
+        """Assign the file's tensors as the parameters of a module that has none yet. In memory is never more than the
+        module in its precision, and one tensor."""
         intake = Intake(module, Precision.of(precision))
         for key, tensor in self.source.read(component):
             self._require_finite(component, key, tensor)
@@ -287,9 +297,10 @@ class LatentBase:
         self.source.close()
         self._fill(component, module, intake.state)
         intake.put_packed()
-        return module.eval()
+        module.eval()
 
-    def _empty(self, component: str, make: Callable[[], nn.Module]) -> nn.Module:
+    def _empty(self, component: str, make: Callable[[], nn.Module]) -> Any:
+        """Build the module without numbers, and without drawing any."""
         try:
             with empty_weights(buffers=False):
                 return make()

@@ -27,10 +27,14 @@ class Packed(nn.Module):
         return self.packing.unpack(self.values, self.scales, self.shape, self.dtype)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return Product.apply(inputs, self)
+        return Product.apply(inputs, self, self.bias)
 
-    def product(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        """Return the layer's output."""
+    def without_bias(self, inputs: Tensor) -> Tensor:
+        """Return the output as if the layer had no bias."""
+        return Product.apply(inputs, self, None)
+
+    def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the layer's output, with this bias."""
         raise NotImplementedError
 
     def gradient(self, outputs: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
@@ -39,16 +43,16 @@ class Packed(nn.Module):
 
 
 class PackedLinear(Packed, nn.Linear):
-    def product(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        return functional.linear(inputs, weight, self.bias)
+    def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(inputs, weight, bias)
 
     def gradient(self, outputs: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         return outputs @ weight
 
 
 class PackedConv2d(Packed, nn.Conv2d):
-    def product(self, inputs: Tensor, weight: Tensor) -> Tensor:
-        return self._conv_forward(inputs, weight, self.bias)
+    def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._conv_forward(inputs, weight, bias)
 
     def gradient(self, outputs: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         return conv2d_input(shape, weight, outputs, self.stride, self.padding, self.dilation, self.groups)
@@ -58,15 +62,15 @@ class Product(torch.autograd.Function):
     """A packed layer's output, with a gradient for its inputs alone. Nothing but shapes is kept in between."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, layer: Packed) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, layer: Packed, bias: Tensor | None) -> Tensor:
         ctx.layer, ctx.shape, ctx.dtype = layer, inputs.shape, inputs.dtype
-        return layer.product(inputs, layer.weight)
+        return layer.product(inputs, layer.weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         with torch.autocast(gradient.device.type, enabled=False):
             weight = ctx.layer.weight.to(gradient.dtype)
-            return ctx.layer.gradient(gradient, weight, ctx.shape).to(ctx.dtype), None
+            return ctx.layer.gradient(gradient, weight, ctx.shape).to(ctx.dtype), None, None
 
 
 def pack(layer: nn.Linear | nn.Conv2d, packing: Packing, values: Tensor, scales: Tensor, dtype: torch.dtype) -> None:

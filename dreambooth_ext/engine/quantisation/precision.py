@@ -25,7 +25,7 @@ class Precision:
     norms: torch.dtype
     layers: torch.dtype
     packing: Packing | None = None
-    device: torch.device = CPU  # that packs
+    device: torch.device = CPU  # that holds and packs them
 
     @staticmethod
     def of(given: torch.dtype | Precision) -> Precision:
@@ -33,7 +33,7 @@ class Precision:
 
 
 def of_frozen(mixed_precision: str, frozen_precision: str, device: torch.device) -> Precision:
-    """Return the precision of a frozen UNet, by the settings of these names: norms compute in float32."""
+    """Return the precision of a frozen part, by the settings of these names: norms compute in float32."""
     return Precision(torch.float32, COMPUTED[mixed_precision], PACKINGS.get(frozen_precision), device)
 
 
@@ -71,12 +71,11 @@ class Intake:
         """Hold a tensor in its precision. It is copied, since a file's share the memory of its mapping."""
         precision, (layer, _, name) = self.precision, key.rpartition(".")
         if precision.packing and name == "weight" and layer in self._layers and is_packed(layer):
-            parts = precision.packing.pack(tensor.to(precision.device, torch.float32))
-            self._packed[layer] = parts[0].to(CPU), parts[1].to(CPU)
+            self._packed[layer] = precision.packing.pack(tensor.to(precision.device).float())
             self.state[key] = torch.empty_like(tensor, device="meta")
         else:
             dtype = precision.layers if layer in self._layers else precision.norms
-            self.state[key] = tensor.to(dtype, copy=True)
+            self.state[key] = tensor.to(precision.device).to(dtype, copy=precision.device == CPU)
 
     def put_packed(self) -> None:
         """Put the packed weights into their layers, once all else is loaded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -23,8 +24,8 @@ from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..models.base_model import LatentBase
-from ..quantisation import precision
-from ..runtime import vae_bands
+from ..quantisation.precision import CPU, Precision, of_frozen
+from ..runtime import memory, vae_bands
 from ..runtime.diffusers_models import AttnProcessor
 from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
 from ..streaming.streaming import Streaming, place
@@ -52,6 +53,14 @@ class LatentBackbone:
     frozen_unet: nn.Module | None = None  # a copy of the base's, where all of the UNet learns
     offload: float = 0.0  # share of the UNet that lives in the computer's memory
     streamings: list[Streaming] = field(default_factory=list)  # of the UNets, if it is not 0
+    fill_unet: Callable[[], None] | None = None  # reads the UNet's weights, straight onto its device
+
+    def load_unet(self) -> nn.Module:
+        """Read the UNet's weights and return it; so far it has none. What can leave memory should do so before."""
+        memory.release()  # text encoders that have left are in cycles of references
+        if self.fill_unet:
+            self.fill_unet()
+        return self.unet
 
     def place(self, accelerator: Accelerator) -> None:
         """Move the UNet, and the text encoders if they train, to their device and set up mixed precision.
@@ -187,25 +196,40 @@ def assemble(
     warn: Callable[..., None],
     encoding: Progress,
 ) -> LatentBackbone:
-    """Set up the models for training as configured. warn: receives captions that are too long; encoding: see
-    `LatentBackbone`."""
-    trained = torch.bfloat16 if config.weight_precision == "bf16" else torch.float32
+    """Set up the models for training as configured, the UNet without its numbers. warn: receives captions that are too
+    long; encoding: see `LatentBackbone`."""
+    of_unet, of_text = precisions(config, device)
     text = TextStack(
         base.tokenizers(),
-        base.text_encoders(trained if config.text_encoder_steps else torch.float32),
+        base.text_encoders(of_text),
         base.family.text,
         clip_skip=config.clip_skip,
         max_tokens=config.max_token_length,
+        dtype=of_text.layers if config.method in FROZEN_METHODS else torch.float32,
     )
-    frozen = precision.of_frozen(config.mixed_precision, config.frozen_precision, device)
-    unet = base.unet(frozen if config.method in FROZEN_METHODS else trained)
+    unet = base.empty_unet()
     vae = None
     if not dataset.cached:
         vae = vae_bands.for_encoding(base.vae(torch.float32), config).to(device).requires_grad_(False).eval()
     set_up(config, unet, text)
     warn_of_cuts(text, dataset.all_captions() or [], warn)
     prompts, share = Prompts(text, device), offload_share(config.offload)
-    return LatentBackbone(unet, prompts, vae, dataset.scaling_factor, base.inpainting, encoding, offload=share)
+    made = LatentBackbone(unet, prompts, vae, dataset.scaling_factor, base.inpainting, encoding, offload=share)
+    if share:  # it lives in the computer's memory
+        of_unet = dataclasses.replace(of_unet, device=CPU)
+    made.fill_unet = lambda: base.fill_unet(unet, of_unet)
+    return made
+
+
+def precisions(config: ResolvedConfig, device: torch.device) -> tuple[Precision, Precision]:
+    """Return how the UNet and the text encoders are held. What is frozen, or changed by a LoRA alone, has 16 bits in
+    mixed precision, and the UNet perhaps less; what learns has 32, or 16 that are rounded at random."""
+    if config.method in FROZEN_METHODS:
+        packed = of_frozen(config.mixed_precision, config.frozen_precision, device)
+        return packed, dataclasses.replace(packed, packing=None)
+    trained = torch.bfloat16 if config.weight_precision == "bf16" else torch.float32
+    texts = trained if config.text_encoder_steps else torch.float32
+    return Precision(trained, trained, device=device), Precision(texts, texts, device=device)
 
 
 def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[[Problem], None]) -> None:

@@ -97,6 +97,10 @@ EXAMPLES = {
         {"use_ema": True, "optimizer": "prodigy_schedulefree", "learning_rate": 1.0, "text_encoder_lr": 1.0},
         {"optimizer": "prodigy"},
     ),
+    ("frozen_precision", "effect.no_mixed_precision"): (
+        {"method": "lora", "frozen_precision": "bf16", "mixed_precision": "no"},
+        {"mixed_precision": "bf16"},
+    ),
     ("use_ema", "effect.no_decay"): ({"use_ema": True, "ema_decay": 0}, {"ema_decay": 0.5}),
     ("ema_decay", "effect.no_average"): ({"ema_decay": 0.5}, {"use_ema": True}),
     ("ema_inv_gamma", "effect.no_average"): ({**GRIDS, "ema_inv_gamma": 2}, {"use_ema": True}),

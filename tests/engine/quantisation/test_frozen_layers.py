@@ -13,7 +13,7 @@ from dreambooth_ext.engine.models.base_model import LatentBase, open_base
 from dreambooth_ext.engine.networks import lora_network
 from dreambooth_ext.engine.quantisation.frozen_layers import Packed, PackedConv2d, PackedLinear
 from dreambooth_ext.engine.quantisation.packings import PACKINGS
-from dreambooth_ext.engine.quantisation.precision import of_frozen
+from dreambooth_ext.engine.quantisation.precision import Precision, of_frozen
 from tests import adapters, tiny
 from tests.engine.quantisation.test_packings import there
 
@@ -100,7 +100,8 @@ def test_what_reads_the_weight_reads_the_unpacked_one(tmp_path, kind):
         torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_no_unpacked_weight_is_kept_for_the_backward_pass(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [None, "lora", "dora", "oft", "lokr"])
+def test_no_unpacked_weight_is_kept_for_the_backward_pass(tmp_path, monkeypatch, kind):
     """Neither by a graph nor by a layer; and each is unpacked twice, or three times with checkpoints."""
     base = open_base(tiny.single_file(tmp_path))
     made: list[weakref.ref] = []
@@ -116,11 +117,15 @@ def test_no_unpacked_weight_is_kept_for_the_backward_pass(tmp_path, monkeypatch)
         unet = packed_unet(base, "int8")
         if checkpoints:
             unet.enable_gradient_checkpointing()
+        lora_network.attach(unet, adapters.made(base, kind)["unet"] if kind else {}, 0.0)
         made.clear()
         sample = torch.randn(1, 4, 8, 8, requires_grad=True)
         output = unet(sample, 300, encoder_hidden_states=torch.randn(1, 77, 16)).sample
         gc.collect()
-        assert len(made) == len(packed_layers(unet)) and not any(each() is not None for each in made)
+        assert len(made) >= len(packed_layers(unet)) and not any(each() is not None for each in made)
+        if kind:
+            continue
+        assert len(made) == len(packed_layers(unet))
         output.sum().backward()
         assert len(made) >= (2.3 if checkpoints else 1.7) * len(packed_layers(unet))  # not for keys of the text
 
@@ -156,3 +161,13 @@ def test_a_cast_leaves_packed_weights_as_they_are(tmp_path):
     layer = unet.get_submodule(packed_layers(unet)[0])
     before = layer.weight
     assert torch.equal(unet.to(torch.bfloat16).get_submodule(packed_layers(unet)[0]).weight, before)
+
+
+def test_a_model_is_read_straight_onto_its_device(tmp_path):
+    """The meta device stands for a card: nothing of the module is anywhere else, in its precision."""
+    base, card = open_base(tiny.single_file(tmp_path)), torch.device("meta")
+    unet = base.unet(Precision(torch.float32, torch.bfloat16, PACKINGS["int8"], card))
+    assert {parameter.device for parameter in unet.parameters()} == {card}
+    layer = unet.get_submodule(packed_layers(unet)[0])
+    assert {layer.values.device, layer.scales.device} == {card} and layer.values.dtype == torch.int8
+    assert unet.conv_in.weight.dtype == torch.bfloat16 and unet.conv_norm_out.weight.dtype == torch.float32

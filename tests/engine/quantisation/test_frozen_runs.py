@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
 from dreambooth_ext.core.facts.lora_types import LORA_TYPES
 from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.engine import plan, worker
+from dreambooth_ext.engine.models.base_model import LatentBase, open_base
+from dreambooth_ext.engine.networks import lora_network
 from dreambooth_ext.engine.quantisation.frozen_layers import Packed
 from dreambooth_ext.engine.quantisation.packings import PACKINGS
 from tests import adapters, training
@@ -66,3 +70,67 @@ def test_what_a_run_began_with_it_goes_on_with(trainer):
     """Also where "auto" would mean something else by then."""
     run = trainer.train(**LORA, frozen_precision="auto", max_train_steps=1)
     assert run.state()["plan"]["frozen_precision"] == "bf16"
+
+
+# --- text encoders
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_text_encoders_with_adapters_have_16_bits_and_norms_and_embeddings_32(tmp_path, methods, family):
+    trainer = Trainer(tmp_path, family)
+    run = trainer.train(**LORA, text_encoder_steps=4, max_train_steps=3, mixed_precision="bf16")
+    exact = open_base(trainer.base).text_encoders()
+    for encoder, before in zip(methods[0].backbone.prompts.stack.encoders, exact, strict=True):
+        layers = dict(lora_network.named_layers(before))
+        for key, parameter in encoder.named_parameters():
+            dtype = torch.bfloat16 if key.rpartition(".")[0] in layers else torch.float32
+            assert parameter.dtype == dtype and torch.equal(parameter, before.get_parameter(key).to(dtype))
+    text = [tensor for key, tensor in training.weights(run).items() if key.startswith("text_encoder/")]
+    assert text and {tensor.dtype for tensor in text} == {torch.float32}
+
+
+def test_captions_of_encoders_in_16_bits_are_near_those_in_32(trainer, methods):
+    for precision in ("no", "bf16"):
+        trainer.train(**LORA, mixed_precision=precision, max_train_steps=1)
+    exact, halved = (method.backbone.prompts(["a photo of sksper person"]).hidden_bsd for method in methods)
+    assert halved.dtype == torch.float32 and not torch.equal(exact, halved)
+    assert torch.nn.functional.cosine_similarity(exact.flatten(), halved.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.parametrize("settings", [LORA, {**LORA, "text_encoder_steps": 1}, METHODS["hypernetwork"], {}])
+def test_the_unet_is_read_when_text_encoders_that_do_not_learn_have_left(trainer, monkeypatch, settings):
+    """On a small card there is no room for both; a run that goes on has them leave as well."""
+    there, encoders = [], []
+    load, fill = LatentBase.text_encoders, LatentBase.fill_unet
+
+    def made(base: LatentBase, *arguments):
+        found = load(base, *arguments)
+        encoders[:] = map(weakref.ref, found)
+        return found
+
+    def filled(base: LatentBase, unet: torch.nn.Module, *arguments):
+        there.append(any(encoder() is not None for encoder in encoders))
+        assert all(parameter.is_meta for parameter in unet.parameters())
+        fill(base, unet, *arguments)
+
+    monkeypatch.setattr(LatentBase, "text_encoders", made)
+    monkeypatch.setattr(LatentBase, "fill_unet", filled)
+    run = trainer.train(**settings, max_train_steps=2)
+    assert training.go_on(run, total=3) == worker.DONE
+    assert there == [bool(settings.get("text_encoder_steps")), False]
+
+
+@pytest.mark.parametrize("varied", [False, True])
+def test_what_text_encoders_have_learned_is_kept_when_they_stop(trainer, methods, varied):
+    """Also where they stay in memory, because captions vary: their adapters are beside weights of 16 bits."""
+    settings = {**LORA, "text_encoder_steps": 1, "mixed_precision": "bf16", "use_captions": varied}
+    training.pictures(trainer.folder / "pictures", captions=True)
+    trainer.train(**settings, **({"shuffle_tags": True} if varied else {}), max_train_steps=2)
+    prompts = methods[0].backbone.prompts
+    assert (prompts.text is not None) == varied
+    if varied:
+        with torch.no_grad():
+            after = prompts.stack.encode(["a red thing"]).hidden_bsd
+            methods[0]._switch.is_off = True
+            before = prompts.stack.encode(["a red thing"]).hidden_bsd
+        assert not torch.equal(before, after)
