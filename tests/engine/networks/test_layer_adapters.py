@@ -14,7 +14,10 @@ from dreambooth_ext.core.facts.lora_types import LORA_TYPES
 from dreambooth_ext.engine.networks import layer_adapters, lora_network
 from dreambooth_ext.engine.networks.layer_adapters import Adapter
 from dreambooth_ext.engine.networks.switch import Switch
+from dreambooth_ext.engine.quantisation.frozen_layers import pack
+from dreambooth_ext.engine.quantisation.packings import PACKINGS
 from tests.adapters import config
+from tests.engine.quantisation.test_packings import there
 
 LAYERS = {
     "linear": lambda: nn.Linear(12, 8),
@@ -192,12 +195,32 @@ def test_outputs_and_gradients_are_those_of_the_written_out_change(where, kind):
     torch.testing.assert_close(made(inputs, layer), found[0] - layer(inputs), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "lokr", "oft"])
-@pytest.mark.parametrize("where", ["linear", "conv"])
-def test_nothing_is_kept_that_is_as_large_as_the_weight(kind, where):
+def large_layer(where: str, packing: str = "") -> nn.Module:
     torch.manual_seed(0)
     layer = nn.Linear(96, 64) if where == "linear" else nn.Conv2d(96, 64, 3, padding=1)
     layer.requires_grad_(False)
+    if packing:
+        chosen = PACKINGS[there(packing)]
+        pack(layer, chosen, *chosen.pack(layer.weight), torch.float32)
+    return layer
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("kind", LORA_TYPES)
+@pytest.mark.parametrize("where", ["linear", "conv"])
+def test_it_is_the_same_on_a_packed_weight(kind, where, packing):
+    layer = large_layer(where, packing)
+    made = adapter_of(kind, layer, rank=4)
+    inputs = torch.randn(2, 5, 96) if where == "linear" else torch.randn(2, 96, 4, 4)
+    for one, other in zip(computed(layer, made, inputs, True), computed(layer, made, inputs, False), strict=True):
+        assert (one - other).norm() <= 5e-6 * one.norm() and one.any()
+
+
+@pytest.mark.parametrize("packing", ["", "int8"])
+@pytest.mark.parametrize("kind", ["lora", "dora", "lokr", "oft"])
+@pytest.mark.parametrize("where", ["linear", "conv"])
+def test_nothing_is_kept_that_is_as_large_as_the_weight(kind, where, packing):
+    layer = large_layer(where, packing)
     made = adapter_of(kind, layer, rank=4)
     inputs = torch.randn(1, 5, 96) if where == "linear" else torch.randn(1, 96, 2, 2)
 
@@ -205,7 +228,7 @@ def test_nothing_is_kept_that_is_as_large_as_the_weight(kind, where):
         sizes: list[int] = []
 
         def pack(tensor: Tensor) -> Tensor:
-            if tensor.data_ptr() != layer.weight.data_ptr():
+            if packing or tensor.data_ptr() != layer.weight.data_ptr():
                 sizes.append(tensor.numel())
             return tensor
 
