@@ -53,7 +53,7 @@ def _size(picture: Image.Image) -> tuple[int, int]:
 
 
 def by_prepare(folder: Path) -> dict[str, Any]:
-    began = time.monotonic()
+    began, before = time.monotonic(), _spent()
     command = [
         sys.executable,
         "-m",
@@ -65,13 +65,12 @@ def by_prepare(folder: Path) -> dict[str, Any]:
         "--json",
     ]
     done = subprocess.run(command, capture_output=True, check=True, text=True, env=_one_thread())
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = json.loads(done.stdout)
     return {
         "pictures": len(told["pictures"]),
         "seconds": round(time.monotonic() - began, 1),
-        "processor seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak MB": round(used.ru_maxrss / 1024),
+        "processor seconds": round(_spent() - before, 1),
+        "peak MB": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
         "answer MB": round(len(done.stdout) / 1e6, 1),
     }
 
@@ -102,6 +101,12 @@ def by_tab(folder: Path) -> dict[str, Any]:
         "worker's peak MB": round(most / 2**20),
         "asking process MB": round(psutil.Process().memory_info().rss / 2**20),
     }
+
+
+def _spent() -> float:
+    """Processor seconds of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _one_thread() -> dict[str, str]:
