@@ -17,6 +17,7 @@ from .fake_card import full_size
 
 CARDS = (4, 6, 8, 12, 16, 24)  # GB as they are sold, which are 2^30 bytes
 TAKEN = 600_000_000  # bytes of a card that its driver and a desktop take
+SPARE = 16 * 10**9  # bytes of the computer's memory that are free
 DOCUMENT = Path(__file__).parents[1] / "docs" / "methods" / "README.md"
 BEGINS, ENDS = "<!-- cards: written by benchmarks.cards -->", "<!-- end of cards -->"
 
@@ -34,6 +35,7 @@ RESOLVED: dict[str, Any] = {  # what a card and the guide answer, before anythin
     "weight_precision": "fp32",
     "frozen_precision": "bf16",
     "vae_tiling": "off",
+    "offload": "off",
     "learning_rate": 1e-5,
     "text_encoder_lr": 1e-5,
     "text_encoder_steps": 0,
@@ -72,6 +74,8 @@ WORDS = {  # of the table, by what is chosen
     ("optimizer", "adafactor"): "adafactor",
     ("frozen_precision", "int8"): "base int8",
     ("frozen_precision", "nf4"): "base nf4",
+    ("offload", "0.5"): "half streamed",
+    ("offload", "1"): "streamed",
 }
 
 
@@ -87,6 +91,7 @@ def chosen(config: RunConfig, base: LatentBase, free: int) -> RunConfig:
     with (
         mock.patch.object(memory_choices.memory, "free", lambda device: free),
         mock.patch.object(memory_choices.memory, "total", lambda device: free),
+        mock.patch.object(memory_choices.memory, "spare", lambda: SPARE),
         mock.patch.object(memory_choices, "missing_packing", lambda name, device: None),
         mock.patch.object(memory_choices, "choose_optimizer", lambda method, device: SMALL),
     ):

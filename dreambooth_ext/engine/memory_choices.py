@@ -20,11 +20,12 @@ from ..core.facts.optimizer_facts import AUTO, SMALL, SMALLEST
 from ..core.messages.message import Message
 from ..core.runs.run_folder import Run
 from ..core.system import files
-from .memory_estimate import estimate
+from .memory_estimate import estimate, outside
 from .models.base import Base
 from .optimization.optimizer_creation import choose_optimizer
 from .quantisation.packings import missing_packing
 from .runtime import distributed, memory
+from .streaming import conditions
 from .training import training_state
 
 # Of runs whose plan does not say
@@ -53,6 +54,8 @@ CHOICES = (
     Choice("optimizer", SMALLEST, "plan.costs_optimizer_smallest"),
     Choice("frozen_precision", "int8", "plan.costs_frozen_int8"),
     Choice("frozen_precision", "nf4", "plan.costs_frozen_nf4"),
+    Choice("offload", "0.5", "plan.costs_offload"),
+    Choice("offload", "1", "plan.costs_offload"),
 )
 
 
@@ -68,14 +71,22 @@ def fitted(asked: RunConfig, resolved: ResolvedConfig, base: Base) -> ResolvedCo
     if open_["gradient_checkpointing"]:
         resolved = resolved.replace(gradient_checkpointing=False)
     choices = [choice for choice in CHOICES if open_[choice.setting] and _is_of_use(choice, resolved)]
+
+    def has_place(config: ResolvedConfig) -> bool:
+        return not conditions.problems(config) and outside(config, base) <= memory.spare()
+
     for room in sorted({memory.free(device), memory.total(device)}):
 
         def fits(config: ResolvedConfig, room: int = room) -> bool:
+            if not has_place(config):
+                return False
             need = estimate(config, base, subjects, draws=draws and config.vae_tiling == "off")
             return need * (1 if config.gradient_checkpointing else GAPS) <= room
 
         if (found := _least(resolved, choices, fits)) is not None:
             return found
+    if not has_place(_with(resolved, choices)):
+        choices = [choice for choice in choices if choice.setting != "offload"]
     return _with(resolved, choices)
 
 
@@ -113,6 +124,8 @@ def _is_of_use(choice: Choice, resolved: ResolvedConfig) -> bool:
     if choice.setting == "frozen_precision":
         can = resolved.method in FROZEN_METHODS and resolved.mixed_precision != "no"
         return can and missing_packing(choice.value, resolved.device) is None
+    if choice.setting == "offload":
+        return resolved.method in PROMPTED_METHODS and distributed.processes() == 1
     if choice.value == SMALL:  # whole models have it already, where it works
         return not is_whole and choose_optimizer("dreambooth", torch.device("cuda")) == SMALL
     return is_whole if choice.value == SMALLEST else True

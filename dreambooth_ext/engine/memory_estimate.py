@@ -54,11 +54,10 @@ def stages(
 ) -> dict[str, float]:
     """Return the bytes that each stage of the run needs at its peak, by name, in their order."""
     part = METHODS[config.method].share(config, base)
-    weight = weight_bytes(config)
-    each = weight + state_bytes(config.optimizer, config.optimizer_args, weight)
+    each = _learning_bytes(config)
     counts = base.parameter_counts()
     vae, is_before = 4 * counts["vae"], config.cache_latents and not meanwhile
-    held = part.frozen + part.learning * each - _outside(config, base, each)
+    held = part.frozen + part.learning * each - outside(config, base)
     held += _average(config, part) if config.use_ema else 0
     held += (0 if is_before else vae) + _texts_that_stay(config, base, subjects)
     found: dict[str, float] = {}
@@ -84,15 +83,21 @@ def _average(config: ResolvedConfig, part: Footprint) -> int:
     return min(4 * part.unet, CARD_BYTES) if is_apart(torch.device(config.device)) else 4 * part.unet
 
 
-def _outside(config: ResolvedConfig, base: Base, each: float) -> float:
-    """Return the bytes of the UNet that `offload` keeps off the card. each: of a trained weight and its state."""
+def _learning_bytes(config: ResolvedConfig) -> float:
+    """Return the bytes of a trained weight and its state."""
+    weight = weight_bytes(config)
+    return weight + state_bytes(config.optimizer, config.optimizer_args, weight)
+
+
+def outside(config: ResolvedConfig, base: Base) -> float:
+    """Return the bytes of the UNet that `offload` keeps in the computer's memory."""
     share = offload_share(config.offload)
     if not share or not isinstance(base, LatentBase):
         return 0
     numbers, learns = unet_numbers(base), config.method in WHOLE_METHODS
     total = sum(numbers.values())
     away = total - numbers_on_card(numbers, share, learns)
-    return away * each if learns else away / total * frozen_unet_bytes(config, base)
+    return away * _learning_bytes(config) if learns else away / total * frozen_unet_bytes(config, base)
 
 
 def _text_bytes(config: ResolvedConfig) -> int:

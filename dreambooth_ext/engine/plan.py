@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..core.checks import base_header, config_warnings
-from ..core.checks.kept_gradients import BEFORE, are_freed
+from ..core.checks.kept_gradients import BEFORE
 from ..core.config import stages
 from ..core.config.offload import AUTO as OPEN
 from ..core.config.offload import OFF, offload_share
@@ -20,7 +20,7 @@ from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.facts.methods import FROZEN_METHODS, WHOLE_METHODS
-from ..core.facts.optimizer_facts import AUTO, SMALL, optimizer_facts, state_bytes
+from ..core.facts.optimizer_facts import AUTO, state_bytes
 from ..core.guide import completion
 from ..core.messages.message import Message
 from ..core.system import files
@@ -34,6 +34,7 @@ from .optimization.optimizer_creation import choose_optimizer, make_optimizer
 from .quantisation.packings import PACKINGS, missing_packing
 from .runtime import compilation, memory
 from .runtime.device import choose_device
+from .streaming import conditions
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 SOUND: set[tuple] = set()  # bases that were fully checked: the deep check asks repeatedly
@@ -137,7 +138,7 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     if config.latent_sampling != "random" and not config.cache_latents:
         found.append(Problem("plan.latents_not_cached", "latent_sampling"))
     found += _optimizer_problems(config) + _weight_problems(config)
-    found += _frozen_problems(config) + _xformers_problems(config) + _offload_problems(config)
+    found += _frozen_problems(config) + _xformers_problems(config) + conditions.problems(config)
     if config.compile == "on" and (why := compilation.obstacle(config)):
         found.append(Problem("plan.compile_impossible", "compile", reason=why))
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
@@ -195,30 +196,6 @@ def _frozen_problems(config: ResolvedConfig) -> list[Problem]:
     reason = missing_packing(config.frozen_precision, config.device)
     known: dict[str, Any] = {"precision": config.frozen_precision, "reason": reason}
     return [Problem("plan.frozen_precision_fails", "frozen_precision", **known)] if reason else []
-
-
-def _offload_problems(config: ResolvedConfig) -> list[Problem]:
-    """Return why blocks cannot live in the computer's memory: the device, and what needs all gradients or states of
-    trained weights at once."""
-    if not offload_share(config.offload):
-        return []
-    if not config.device.startswith("cuda"):
-        return [Problem("plan.offload_no_card", "offload", device=config.device)]
-    facts = optimizer_facts(config.optimizer)
-    if config.method not in WHOLE_METHODS:
-        return []
-    if not facts.steps_alone:
-        return [Problem("plan.offload_optimizer", "optimizer", optimizer=config.optimizer)]
-    if facts.is_paged:
-        return [Problem("plan.offload_paged", "optimizer", optimizer=config.optimizer, other=SMALL)]
-    if facts.averages:
-        return [Problem("plan.offload_averages", "optimizer", optimizer=config.optimizer)]
-    if config.gradient_accumulation_steps > 1:
-        reason = Message("plan.offload_kept_accumulation")
-        return [Problem("plan.offload_kept", "gradient_accumulation_steps", reason=reason)]
-    if config.mixed_precision == "fp16":
-        return [Problem("plan.offload_kept", "mixed_precision", reason=Message("plan.offload_kept_fp16"))]
-    return [] if are_freed(config) else [Problem("plan.offload_gradients", "clip_grad_mode")]
 
 
 def _xformers_problems(config: ResolvedConfig) -> list[Problem]:

@@ -42,6 +42,7 @@ BANDS, SMALLEST = {"vae_tiling": "on"}, {"optimizer": "adafactor"}
         ("Full", "sd1", 3.3, {**BEFORE, **CHECKPOINTS, **HALVED, **SMALLEST}),
         ("Full", "sdxl", 13, {**BEFORE, **CHECKPOINTS, **HALVED}),
         ("Full", "sdxl", 7, {**BEFORE, **CHECKPOINTS, **HALVED, **SMALLEST}),
+        ("Full", "sdxl", 6, {**BEFORE, **CHECKPOINTS, **HALVED, **SMALLEST, "offload": "0.5"}),
         ("LoRA, rank 16", "sd1", 6, {}),
         ("LoRA, rank 16", "sd1", 3, CHECKPOINTS),
         ("LoRA, rank 16", "sdxl", 24, {}),

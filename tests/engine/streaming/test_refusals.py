@@ -12,7 +12,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.engine import memory_estimate, plan, worker
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.streaming import units
+from dreambooth_ext.engine.streaming import conditions, units
 from tests import training
 
 FREE = {"method": "dreambooth", "device": "cuda", "optimizer": "adamw", "mixed_precision": "bf16", "offload": "1"}
@@ -39,7 +39,7 @@ FREE |= {"clip_grad_mode": "previous_norm"}
     ],
 )
 def test_what_it_does_not_go_with(settings, field, code):
-    found = plan._offload_problems(RunConfig(**FREE | settings))
+    found = conditions.problems(RunConfig(**FREE | settings))
     assert [(problem.field, problem.code) for problem in found] == ([(field, code)] if code else [])
     assert all(problem.message and problem.remedy for problem in found)
 

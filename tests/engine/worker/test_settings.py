@@ -21,6 +21,7 @@ from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.data import hub_dataset
 from dreambooth_ext.engine.formats import hub_upload
 from dreambooth_ext.engine.runtime import compilation
+from dreambooth_ext.engine.streaming import conditions
 from tests import tiny, training
 from tests.training import Trainer
 
@@ -400,7 +401,7 @@ def watched(monkeypatch):
         return method
 
     monkeypatch.setattr(worker, "make_method", made)
-    monkeypatch.setattr(worker.plan, "_offload_problems", lambda config: [])  # a CPU is refused
+    monkeypatch.setattr(conditions, "problems", lambda config: [])  # a CPU is refused
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,8 @@ class MachineSettings:
         "Blocks in the computer's memory",
         "How much of the UNet lives in the computer's memory and visits the card block by block, while the block "
         "before computes: off, or a share such as 0.5; 1 is all. The numbers stay the same. A fast card may wait for "
-        "the copies, and the computer needs the memory that the card saves. 'auto' is off.",
+        "the copies, and the computer needs the memory that the card saves. 'auto' is off, unless the card is too "
+        "small for anything else.",
         group="Machine",
     )
     gradient_checkpointing: bool | None = setting(
