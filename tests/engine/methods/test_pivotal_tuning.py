@@ -16,7 +16,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.formats import embedding_file
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.sampling.painter import load_painter
-from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.training.loop_state import LoopState
 from tests import tiny, training
 from tests.engine.methods import test_lora
 from tests.engine.methods.test_textual_inversion import problems_of
@@ -70,22 +70,22 @@ def test_text_encoders_and_words_stop_each_at_its_own_step(trainer, text, word):
 
 @pytest.mark.parametrize(("text", "word"), [(3, 1), (1, 3)])
 @pytest.mark.parametrize("norm", [0, 1.0])
-def test_what_has_stopped_learning_gets_no_gradients(trainer, monkeypatch, text, word, norm):
+def test_what_has_stopped_learning_gets_no_gradients(trainer, monkeypatch, methods, text, word, norm):
     """They would add up for nothing; and where steps are taken in the backward pass, no group is there for them."""
-    left, seen = Loop._leave, []
+    left, seen = LoopState.leave, []
 
-    def noted(loop: Loop, names: list[str]) -> None:
-        method = loop.method
+    def noted(state: LoopState, names: list[str]) -> None:
+        method = methods[-1]
         places = {"text_encoder": [p for a in method.network["text_encoder"].values() for p in a.parameters()]}
         places["embedding"] = method.words.parameters()
-        learning = {group["name"] for group in loop.state.optimizer.param_groups} - set(names)
+        learning = {group["name"] for group in state.optimizer.param_groups} - set(names)
         for name, parameters in places.items():
-            seen.append((loop.state.step, name))
-            assert all(p.requires_grad == (name in learning) for p in parameters), (loop.state.step, name)
-            assert all(p.grad is None for p in parameters), (loop.state.step, name)
-        left(loop, names)
+            seen.append((state.step, name))
+            assert all(p.requires_grad == (name in learning) for p in parameters), (state.step, name)
+            assert all(p.grad is None for p in parameters), (state.step, name)
+        left(state, names)
 
-    monkeypatch.setattr(Loop, "_leave", noted)
+    monkeypatch.setattr(LoopState, "leave", noted)
     trainer.train(text_encoder_steps=text, embedding_steps=word, max_grad_norm=norm)
     assert len(seen) == 8
 

@@ -91,8 +91,9 @@ def first_step(
         found["batch"], found["state"] = batch, generator.get_state()
         return original(method, batch, generator)
 
-    def stop(loop: Loop, loss: float) -> None:
-        found["loss"], found["method"] = loss, loop.method
+    def stop(loop: Loop, losses: list[Tensor]) -> None:
+        (loss,) = losses
+        found["loss"], found["method"] = loss.item(), loop.method
         found["gradients"] = [vectors.grad.clone() for vectors in loop.method.averaged()]  # they go as the run ends
         raise Stopped
 
