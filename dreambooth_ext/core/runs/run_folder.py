@@ -138,7 +138,7 @@ class Run:
         self.check_exists()
         path = self.path / "state.json"
         state = {**(files.read_json(path) if path.exists() else {}), **changes}
-        files.write_json(path, state)
+        files.write_json(path, state, parents=False)  # a folder that was deleted is not to come back
         return state
 
     def exists(self) -> bool:

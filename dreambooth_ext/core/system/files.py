@@ -98,13 +98,14 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, parents: bool = True) -> None:
+    with replacing(path, parents) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+def write_json(path: Path, value: Any, parents: bool = True) -> None:
+    """Write a JSON file. parents: create the folders above it."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n", parents)
 
 
 def require_ordinary(path: str | Path, largest: int | None = None) -> None:

@@ -23,7 +23,7 @@ def is_late(config: ResolvedConfig, processes: int) -> bool:
     """Whether numbers are read a step late. Not by several processes, which exchange them, nor with fp16's loss scale
     and a moving average, which have to know whether a step was taken, nor where some of the weights are stepped in the
     computer's memory, in which the guard's answer would come too late."""
-    on_card = config.device.startswith("cuda") and getattr(config, "offload", "off") == "off"
+    on_card = config.device.startswith("cuda") and config.offload == "off"
     return on_card and processes == 1 and config.mixed_precision != "fp16" and not config.use_ema
 
 

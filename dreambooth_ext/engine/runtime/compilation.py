@@ -37,7 +37,7 @@ def obstacle(config: ResolvedConfig) -> Message | None:
     compilers = ("cl",) if sys.platform == "win32" else ("cc", "gcc", "clang", "g++")
     if not any(map(shutil.which, compilers)):
         return Message("plan.compile_compiler", names=", ".join(compilers))
-    if getattr(config, "offload", "off") != "off":
+    if config.offload != "off":
         return Message("plan.compile_offload")
     return None
 

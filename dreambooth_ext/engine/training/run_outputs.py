@@ -122,6 +122,9 @@ class Saver:
             preview=self._preview(),
             zero_terminal_snr=config.zero_terminal_snr,
         )
+        if not self.run.exists():  # deleted meanwhile: no model that nobody lists is to be left of it
+            files.remove(self.run.artifacts)
+            self.run.check_exists()
         self._base_is_the_same()  # only to warn: an export that needs the base's weights has failed already
         for made in (exported, *exported.others):
             self.control.events.append(

@@ -22,6 +22,7 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.deep_check import inspect
+from dreambooth_ext.engine.methods.full import FullTraining
 from dreambooth_ext.engine.models.base_model import LatentBase
 from dreambooth_ext.engine.runtime.control import Control
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors, save_tensors
@@ -562,19 +563,20 @@ def test_a_heart_that_cannot_beat_does_not_end_the_run(trainer, monkeypatch):
     assert trainer.train().state()["status"] == "done"
 
 
-@pytest.mark.parametrize("at", ["step", "save", "end"])
+@pytest.mark.parametrize("at", ["step", "save", "end", "export"])
 def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(trainer, monkeypatch, capsys, at):
     """Neither as a half run, nor with a model that nobody lists."""
     run = trainer.create(checkpointing_steps=2)
 
     def deleting(original):
         def gone(*arguments, **options):
-            shutil.rmtree(run.path)
+            files.remove(run.path)  # at once, as file managers do; there are other threads
             return original(*arguments, **options)
 
         return gone
 
-    place = {"step": (Loop, "_optimise"), "save": (training_state, "save"), "end": (Saver, "model")}[at]
+    places = {"step": (Loop, "_optimise"), "save": (training_state, "save"), "end": (Saver, "model")}
+    place = {**places, "export": (FullTraining, "export")}[at]
     with monkeypatch.context() as patched:
         patched.setattr(*place, deleting(getattr(*place)))
         assert training.go_on(run) == worker.FAILED
