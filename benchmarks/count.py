@@ -24,6 +24,7 @@ from torch import nn
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
+from dreambooth_ext.core.facts.methods import FROZEN_METHODS
 from dreambooth_ext.engine import memory_estimate
 from dreambooth_ext.engine.conditioning.text_encoding import TextStack
 from dreambooth_ext.engine.data import latent_encoding
@@ -38,6 +39,7 @@ from dreambooth_ext.engine.sampling import sampler
 from dreambooth_ext.engine.sampling.painter import Painter
 from dreambooth_ext.engine.training import class_images, loop_state
 from dreambooth_ext.engine.training.backbones import STARTS
+from dreambooth_ext.engine.training.latent_backbone import precisions
 from dreambooth_ext.engine.training.loop import Loop
 from dreambooth_ext.engine.training.loss import Objective
 from dreambooth_ext.engine.training.noise_processes import NOISE_PROCESSES
@@ -114,9 +116,9 @@ def encode_pictures(config: RunConfig, vae: nn.Module) -> None:
 
 def load_text(config: RunConfig, base: LatentBase) -> TextStack:
     """Load the text encoders as `assemble` does."""
-    learns = config.text_encoder_steps and config.weight_precision == "bf16"
-    encoders = base.text_encoders(torch.bfloat16 if learns else torch.float32)
-    return TextStack(base.tokenizers(), encoders, base.family.text)
+    _, of_text = precisions(config, CPU)
+    dtype = of_text.layers if config.method in FROZEN_METHODS else torch.float32
+    return TextStack(base.tokenizers(), base.text_encoders(of_text), base.family.text, dtype=dtype)
 
 
 def count_training(config: RunConfig, base: Base, alive: Alive) -> dict[str, int]:

@@ -82,7 +82,8 @@ def test_auto_is_tried_on_the_card_that_was_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "choose_device", lambda wanted: torch.device("cuda", 1))
     monkeypatch.setattr(plan, "half_precision", lambda card: "bf16")
     monkeypatch.setattr(plan, "choose_optimizer", lambda method, card: asked.append(card) or "adamw")
-    monkeypatch.setattr(plan.memory, "total", lambda card: 10**12)
+    for name in ("total", "free"):
+        monkeypatch.setattr(plan.memory, name, lambda card: 10**12)
     trainer = Trainer(tmp_path)
     with contextlib.closing(open_base(trainer.config().base_model)) as base:
         assert plan.resolve(trainer.config(optimizer="auto"), base).device == "cuda:1"
