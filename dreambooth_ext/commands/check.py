@@ -91,6 +91,8 @@ def describe(plan: dict[str, Any]) -> list[str]:
         precision += f", base in {plan['frozen_precision']}"
     if plan["offload"] != "off":
         precision += f", {float(plan['offload']):.0%} of the UNet's blocks in the computer's memory"
+    precision += ", VAE in bands" if plan["vae_tiling"] == "on" else ""
+    precision += ", compiled" if plan["compile"] == "on" else ""
     kept = f", {plan['held']} kept back (keep_back_pictures)" if plan["held"] else ""
     times = f"{plan['measurements']} times, about {plan['measuring']:.1%} of the time (measure_progress)"
     if not plan["measurements"]:

@@ -67,6 +67,7 @@ class Plan:
     clip_grad_mode: str
     offload: str
     vae_tiling: str
+    compile: str
     encodes: str  # when pictures are encoded: "before" training, "meanwhile", or "always" in each step; "" if never
     memory: int
     memory_available: int  # all that the device has
@@ -319,6 +320,7 @@ def make_plan(
         clip_grad_mode=config.clip_grad_mode,
         offload=config.offload,
         vae_tiling=config.vae_tiling,
+        compile=config.compile,
         encodes=encodes,
         memory=estimate(config, base, subjects, draws=missing > 0, meanwhile=encodes == MEANWHILE),
         memory_available=total,

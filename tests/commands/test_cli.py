@@ -217,6 +217,13 @@ class SeesNothing:
 
 
 @needs_environment
+def test_a_check_says_how_memory_and_time_are_saved(workshop):
+    saving = ("--vae-tiling", "on", "--compile", "on", "--weight-precision", "bf16", "--mixed-precision", "bf16")
+    status, out, err = call("check", *options(workshop), *saving, "--runs-dir", workshop / "runs")
+    assert "precision bf16, weights in bf16, VAE in bands, compiled" in out, (status, out, err)
+
+
+@needs_environment
 def test_check_looks_at_the_place_of_the_model_as_train_does_and_plans_nothing_for_no_pictures(
     workshop, monkeypatch, capsys
 ):
