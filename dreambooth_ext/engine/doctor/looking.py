@@ -57,7 +57,7 @@ def look(path: str, resolution: int = RESOLUTION) -> dict[str, Any]:
         "crop": _in_original(crop, scale, view.size),
         "faces": [_in_original(_box(face.box), scale, view.size) for face in view.faces],
         "print": fingerprint(view),
-        "sharp": round(sharp.overall, 4) if sharp else 0.0,
+        "sharp": round(sharp.overall, 4) if sharp and sharp.in_copies >= SOFT else 0.0,
     }
 
 
@@ -122,7 +122,8 @@ def _of_sharpness(view: View, region: Box, sharp: Sharpness | None) -> list[dict
     if sharp is None:
         return []
     if view.faces:
-        return [finding("blurred", WARNING, Problem("findings.blurred_face"))] if sharp.worst < SOFT_FACE else []
+        is_soft = min(sharp.worst, sharp.in_copies) < SOFT_FACE
+        return [finding("blurred", WARNING, Problem("findings.blurred_face"))] if is_soft else []
     if not is_blurred(sharp):
         return []
     inside = sharpness(view.grey, region)
@@ -133,7 +134,7 @@ def _of_sharpness(view: View, region: Box, sharp: Sharpness | None) -> list[dict
 
 def is_blurred(sharp: Sharpness) -> bool:
     is_moved = sharp.worst < MOVED[0] and sharp.worst < MOVED[1] * sharp.overall
-    return sharp.worst < SOFT or is_moved
+    return min(sharp.worst, sharp.in_copies) < SOFT or is_moved
 
 
 def _of_noise(view: View) -> list[dict[str, Any]]:

@@ -1,12 +1,15 @@
 """How sharp a picture is: what is left of fine structure beside coarse, in each direction.
 
 Photographs have spectra that fall like 1/f (Field, 1987), so the ratio of fine to coarse amplitudes says little about
-the motif and much about the lens: a Gauss filter lowers it in all directions, a movement in one.
+the motif and much about the lens: a Gauss filter lowers it in all directions, a movement in one. A strong blur takes
+the coarse structure as well, and what little is left of both says nothing; but smaller copies of the picture then lack
+what is fine in them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,20 +25,45 @@ BEST = 80  # percentile of the tiles: a subject is smaller than the picture
 # Power that rounding to whole grey levels has in each frequency of a tile: 1/12, times the window's squares (0.375 x
 # 64, twice); with half as much again for what it varies
 ROUNDING = 1.5 / 12 * (0.375 * TILE) ** 2
+SMALLER = (2, 4)  # times, the copies in which a strong blur shows
 LEAST_BEST = 0.05  # of the best tiles' contrast, below which a direction is empty
 
 
 @dataclass(frozen=True)
 class Sharpness:
     """overall: fine over coarse amplitudes, some 0.17 to 0.5 in sharp photographs; worst: in the direction that has
-    least, some 0.13 to 0.4."""
+    least, some 0.13 to 0.4; in_copies: the least `worst` of smaller copies, some 0.1 to 0.5, infinite if they have no
+    structure."""
 
     overall: float
     worst: float
+    in_copies: float = math.inf
 
 
 def sharpness(grey: np.ndarray, region: Box | None = None) -> Sharpness | None:
     """Return how sharp a luminance (height, width), or a region of it, is; None where it has no structure at all."""
+    found, in_copies = _sharpness(grey, region), math.inf
+    for times in SMALLER:
+        copy = _smaller(grey, times)
+        if (less := _sharpness(copy, region and _divided(region, times))) is not None:
+            in_copies = min(in_copies, less.worst)
+    if found is None:  # all its structure may be too coarse for its size
+        return None if in_copies == math.inf else Sharpness(0.0, in_copies, in_copies)
+    return replace(found, in_copies=in_copies)
+
+
+def _smaller(grey: np.ndarray, times: int) -> np.ndarray:
+    """Return a copy with the means of squares of so many pixels a side."""
+    height, width = (side // times for side in grey.shape)
+    return grey[: height * times, : width * times].reshape(height, times, width, times).mean((1, 3))
+
+
+def _divided(box: Box, times: int) -> Box:
+    left, top, right, bottom = box
+    return left / times, top / times, right / times, bottom / times
+
+
+def _sharpness(grey: np.ndarray, region: Box | None) -> Sharpness | None:
     tiles = _tiles(grey, region)
     if tiles is None:
         return None

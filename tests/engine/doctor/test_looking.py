@@ -87,6 +87,13 @@ def test_a_blurred_face_before_a_sharp_ground_is(tmp_path, good):
     assert known["code"] == "findings.blurred_face"
 
 
+@pytest.mark.parametrize("sigma", [3, 6, 12, 25])
+def test_a_strong_blur_is_found_however_strong(tmp_path, good, sigma):
+    """Nothing fine and nothing coarse is left then to compare."""
+    assert "blurred" in kinds(good.filter(ImageFilter.GaussianBlur(sigma)), tmp_path)
+    assert "blurred" in kinds(portrait(600).filter(ImageFilter.GaussianBlur(sigma)), tmp_path)
+
+
 def test_a_sharp_subject_without_a_face_before_a_soft_ground_is_not_blurred(tmp_path, good):
     soft = good.filter(ImageFilter.GaussianBlur(6))
     assert "blurred" in kinds(soft, tmp_path)
