@@ -172,7 +172,7 @@ def test_who_is_guarded_and_read_late():
     assert not Guard.of(torch.optim.Adagrad([weight], fused=False))
 
     class On:
-        device, mixed_precision, use_ema = "cuda:0", "bf16", False
+        device, mixed_precision, use_ema, offload = "cuda:0", "bf16", False, "off"
 
     assert is_late(On, 1) and not is_late(On, 2)
     for name, value in (("offload", "0.5"), ("device", "cpu"), ("mixed_precision", "fp16"), ("use_ema", True)):

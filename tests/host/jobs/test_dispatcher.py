@@ -1081,10 +1081,10 @@ def test_a_full_disk_is_a_warning_and_not_tried_again_and_again(place, monkeypat
 def test_on_a_full_disk_no_half_of_a_run_is_made(place, monkeypatch, file):
     dispatcher, write = place.dispatcher(start=False), files.write_text
 
-    def full(path: Path, text: str) -> None:
+    def full(path: Path, text: str, parents: bool = True) -> None:
         if path.name == file:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, text)
+        write(path, text, parents)
 
     with monkeypatch.context() as patched:
         patched.setattr(files, "write_text", full)
