@@ -14,9 +14,11 @@ import torch
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
+from dreambooth_ext.engine.quantisation.packings import PACKINGS
 from dreambooth_ext.engine.streaming import average, conditions
 from dreambooth_ext.engine.streaming.visits import Visits
-from tests import training
+from tests import adapters, training
+from tests.engine.quantisation.test_packings import there
 from tests.training import Trainer
 
 FREE = {"max_grad_norm": 0}
@@ -74,7 +76,7 @@ def test_lora_of_every_family(tmp_path, visits, family, checkpointing):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "lion", "adafactor", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "lion", "adafactor", "came", "sgd"])
 def test_every_optimizer_with_weights_in_bfloat16(trainer, visits, optimizer, checkpointing):
     if reason := missing_optimizer(optimizer, torch.device("cpu")):
         pytest.skip(reason)
@@ -120,6 +122,13 @@ def test_every_kind_of_lora(trainer, visits, network):
     settings = {**{key: value for key, value in LORA.items() if key != "alpha"}, **alpha}
     settings |= {"network_type": network, "max_train_steps": 2}
     assert_same(trainer, visits, **settings, gradient_checkpointing=True, mixed_precision="bf16")
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", PACKINGS)
+def test_a_base_in_fewer_bits(trainer, visits, precision, checkpointing):
+    packed = {"frozen_precision": there(precision), "mixed_precision": "bf16", "target_modules": adapters.ALL}
+    assert_same(trainer, visits, **LORA, **packed, max_train_steps=3, gradient_checkpointing=checkpointing)
 
 
 @pytest.mark.parametrize("method", ["textual_inversion", "hypernetwork"])
