@@ -176,6 +176,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "sd1-full": ("Full", "sd1", {}),
     "sd1-full-before": ("Full", "sd1", BEFORE),
     "sd1-full-bf16": ("Full", "sd1", {**BEFORE, **HALVED}),
+    "sd1-full-sliced": ("Full", "sd1", {**BEFORE, **HALVED, "optimizer": "sgd"}),
     "sd1-full-smallest": ("Full", "sd1", {**SMALL, **DRAWS, **PRIOR}),
     "sd1-full-whole": ("Full", "sd1", {**BEFORE, **HALVED, **WHOLE}),
     "gpu-sd1-512-text": ("Full", "sd1", TEXTS),

@@ -13,7 +13,7 @@ from ..core.config.offload import offload_share
 from ..core.config.stages import ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.facts.methods import FROZEN_METHODS, PROMPTED_METHODS, WHOLE_METHODS
-from ..core.facts.optimizer_facts import state_bytes
+from ..core.facts.optimizer_facts import optimizer_facts, state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
 from .methods.common import frozen_unet_bytes
@@ -38,7 +38,9 @@ DRAWN = 0.16  # share of a picture's activations in training that an uncondition
 # Bytes per trained weight of its 16-bit copy in mixed precision. Without gradient checkpointing all are kept until
 # the backward pass; with it, only those of the few layers outside checkpoints. autocast keeps a hypernetwork's.
 COPIES, COPIES_BESIDE_CHECKPOINTS = 2, 0.25
-STEPPED = 0.47e9  # bytes for the largest kernel in float32, its gradient, its update and its rounding, if they are bf16
+# Bytes for the largest kernel in float32, its gradient, its update and its rounding, where weights are bf16 and the
+# optimizer steps it whole. What slices take (optimization/slices.py) is less than the activations leave.
+STEPPED = 0.47e9
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
@@ -125,7 +127,8 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
             copies = part.learning * (COPIES_BESIDE_CHECKPOINTS if beside else COPIES)
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
     gradients = 0 if are_freed(config, distributed.processes()) and not parts else weight_bytes(config) * part.learning
-    stepped = STEPPED if config.weight_precision == "bf16" else 0
+    is_whole = config.weight_precision == "bf16" and not optimizer_facts(config.optimizer).is_elementwise
+    stepped = STEPPED if is_whole else 0
     return max(kept + copies, max(gradients, stepped) + LEFT * kept)
 
 

@@ -40,9 +40,8 @@ class OptimizerFacts:
     momentum_bytes: int = 0  # more, where it is given a momentum
     finds_rate: bool = False  # by itself: its learning rate is a factor near 1, the same for all that learns
     steps_alone: bool = True  # with each parameter by itself, and so within the backward pass, too
-    averages: bool = (
-        False  # what is learned are averages: not the weights that it trains with, and in place of rates that fall
-    )
+    # What is learned are averages: not the weights that it trains with, and in place of rates that fall
+    averages: bool = False
     is_elementwise: bool = False  # each number is stepped by itself
     usual_rate: float = 1.0  # times AdamW's
     small_form_of: str = ""  # the optimizer that takes the same steps with a larger state
