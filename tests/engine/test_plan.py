@@ -113,7 +113,7 @@ STEPS = {
     "and in the backward pass": ("sd1", FULL | FUSED, 3.44 + 1.72 + 0.50),
     "and without checkpoints": ("sd1", FULL | WHOLE, 3.44 + 1.72 + 3.75),
     "SD 1.5, weights in bf16": ("sd1", FULL | HALVED, 1.72 + 1.72 + 1.85),
-    "bf16 in the backward pass": ("sd1", FULL | HALVED | BEFORE, 1.72 + 1.72 + 0.69),
+    "bf16 in the backward pass": ("sd1", FULL | HALVED | BEFORE, 1.72 + 1.72 + 0.31),
     "bf16 with Adafactor": ("sd1", FULL | HALVED | BEFORE | SMALLEST, 1.72 + 0.69),
     "SD 1.5, LoRA": ("sd1", LORA, 1.75 + 0.05 + 0.31),
     "LoRA without checkpoints": ("sd1", LORA | WHOLE, 1.75 + 0.05 + 1.29),
