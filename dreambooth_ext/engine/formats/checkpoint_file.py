@@ -14,7 +14,7 @@ from ..models.architecture import write_clip_folder
 from ..models.base_model import LatentBase
 from ..models.key_maps import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
 from ..tensors.lazy_tensor import LazyTensor, is_finite
-from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, write_sidecars, write_verified
+from .verified_write import PRECISIONS, DoesNotFit, Exported, not_finite, nothing_learned, write_sidecars, write_verified
 
 Components = Mapping[str, Mapping[str, Tensor]]
 
@@ -44,7 +44,11 @@ def export_checkpoint(
     state = {**marks(base, zero_terminal_snr), **unchanged(base, dtype, without=trained)}
     state |= changed(base, trained, dtype)
     with replacing(path) as temporary:
-        digest = write_verified(state, temporary, metadata, precision)
+        try:
+            digest = write_verified(state, temporary, metadata, precision)
+        except DoesNotFit:
+            require_finite(base, trained)
+            raise
         base.close()
         base.files.require_unchanged()  # again after reading it
         sidecars = write_sidecars(path, configuration(base, path), base.family.name, activation_text, preview)
@@ -91,15 +95,21 @@ def changed(base: LatentBase, trained: Components, dtype: torch.dtype) -> dict[s
 
 
 def lazy_fold(tie: Tie, state: Mapping[str, Tensor], dtype: torch.dtype) -> LazyTensor:
-    """Return a trained tensor as the file has it. Loading raises UserError if training has ruined it."""
+    """Return a trained tensor as the file has it."""
 
     def load() -> Tensor:
-        exact = fold(tie, [state[key].detach() for key in tie.diffusers])
-        if not is_finite(exact):
-            raise not_finite(tie.ldm)
-        return exact.to("cpu", dtype)
+        return fold(tie, [state[key].detach() for key in tie.diffusers]).to("cpu", dtype)
 
     return LazyTensor(folded_shape(tie, state[tie.diffusers[0]].shape), dtype, load)
+
+
+def require_finite(base: LatentBase, trained: Components) -> None:
+    """Raise UserError if training has ruined a tensor, whatever the precision that it is written in."""
+    parts = ties(base.architecture)
+    for name, state in trained.items():
+        for tie in parts[name]:
+            if not all(is_finite(state[key]) for key in tie.diffusers):
+                raise not_finite(tie.ldm)
 
 
 def marks(base: LatentBase, zero_terminal_snr: bool) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,12 +24,16 @@ from .metadata import HASH_TO_COME
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 HEADROOM = 64 * 2**20  # bytes left free beside the file
-BLOCK = 2**22  # bytes read at once
+BLOCK = 2**24  # bytes read at once
 PREVIEW_SIDE = 512  # pixels at most; the WebUI shows cards of about 200
 
 
 class NothingLearned(UserError):
     """At the requested precision, the trained model equals its base."""
+
+
+class DoesNotFit(UserError):
+    """The requested precision cannot hold a tensor, or it was not finite before."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,18 @@ def write_verified(
         require_same(checked, path)
         return sha256_of(path)
     header, values = header_of(checked, metadata), hashlib.sha256()
-    with path.open("wb") as file:
+    with path.open("wb") as file, ThreadPoolExecutor(1) as threads:
         file.write(header)
         with summed(file, values) as target:
             write_values(checked, target)
         header = header.replace(HASH_TO_COME.encode(), f"0x{values.hexdigest()}".encode(), 1)
         file.seek(0)
         file.write(header)
-    return read_back(path, header, values.digest())
+        file.flush()
+        flushed = threads.submit(os.fsync, file.fileno())  # the disk and the processor work at once
+        digest = read_back(path, header, values.digest())
+        flushed.result()
+    return digest
 
 
 def _checked(key: str, meant: Tensor | LazyTensor, precision: str) -> LazyTensor:
@@ -93,13 +102,17 @@ def read_back(path: Path, header: bytes, values: bytes) -> str:
     """Return the SHA-256 of a .safetensors file, in hex, after it has been compared with what was written: its header,
     and the SHA-256 of its values."""
     whole, found = hashlib.sha256(header), hashlib.sha256()
-    with path.open("rb") as file, ThreadPoolExecutor(1) as threads:
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(2) as threads:
         if file.read(len(header)) != header:
             raise reads_differently()
-        while block := file.read(BLOCK):
-            other = threads.submit(found.update, block)
-            whole.update(block)
-            other.result()
+        block, next_block = memoryview(bytearray(BLOCK)), memoryview(bytearray(BLOCK))
+        size = file.readinto(block)
+        while size:
+            summing = [threads.submit(digest.update, block[:size]) for digest in (whole, found)]
+            size = file.readinto(next_block)
+            for done in summing:
+                done.result()
+            block, next_block = next_block, block
     if found.digest() != values:
         raise reads_differently()
     return whole.hexdigest()
@@ -122,9 +135,9 @@ def require_same(state: Mapping[str, LazyTensor], path: Path) -> None:
     written.close()
 
 
-def does_not_fit(key: str, precision: str) -> UserError:
+def does_not_fit(key: str, precision: str) -> DoesNotFit:
     code = "training.overflow_in_fp16" if precision == "fp16" else "training.tensor_not_finite"
-    return UserError(code, "save_precision", tensor=key)
+    return DoesNotFit(code, "save_precision", tensor=key)
 
 
 def reads_differently() -> UserError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 Item = TypeVar("Item")
@@ -61,13 +62,14 @@ def summed(file: BinaryIO, digest: Digest) -> Iterator[SummedFile]:
         yield SummedFile(file, digest, threads)
 
 
-def made_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield `make(item)` in order; a thread makes the next one meanwhile, so that two exist at once."""
+def made_ahead(make: Callable[[Item], Made], items: Iterable[Item], ahead: int = 2) -> Iterator[Made]:
+    """Yield `make(item)` in order; a thread makes the next `ahead` meanwhile. More than one: a small item between two
+    large ones, as a bias is, takes no time in which the next large one could be made."""
     with ThreadPoolExecutor(1) as threads:
-        coming = None
+        coming: deque[Future[Made]] = deque()
         for item in items:
-            made, coming = coming, threads.submit(make, item)
-            if made is not None:
-                yield made.result()
-        if coming is not None:
-            yield coming.result()
+            coming.append(threads.submit(make, item))
+            if len(coming) > ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
