@@ -14,7 +14,15 @@ from ..models.architecture import write_clip_folder
 from ..models.base_model import LatentBase
 from ..models.key_maps import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
 from ..tensors.lazy_tensor import LazyTensor, is_finite
-from .verified_write import PRECISIONS, DoesNotFit, Exported, not_finite, nothing_learned, write_sidecars, write_verified
+from .verified_write import (
+    PRECISIONS,
+    DoesNotFit,
+    Exported,
+    not_finite,
+    nothing_learned,
+    write_sidecars,
+    write_verified,
+)
 
 Components = Mapping[str, Mapping[str, Tensor]]
 
