@@ -112,7 +112,9 @@ def _run(one: Copy, work: Callable[[Tell], dict[str, Any]]) -> None:
         one.problem, one.state = error.problem, FAILED
     except OSError as error:
         one.problem, one.state = Problem("upload.not_copied", "folder", error=reason_of(error)), FAILED
+    except Exception as error:  # a mistake of ours, whose traceback Python prints
+        what = f"{type(error).__name__}: {error}"
+        one.problem, one.state = Problem("upload.not_copied", "folder", error=what), FAILED
+        raise
     finally:
-        if one.state == RUNNING:  # a mistake of ours, whose traceback Python prints
-            one.problem, one.state = Problem("upload.not_copied", "folder", error=""), FAILED
         one.ended.set()

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.host.pictures.edits import PictureEdits
+from dreambooth_ext.host.pictures.picture_worker import Unreadable
 from tests.host.asking import Asked
 from tests.host.pictures.test_edits import ask
 
@@ -322,6 +324,10 @@ def test_a_set_that_runs_need_is_copied_first(open_page, address, asked):
     until(lambda: Image.open(copy / "a.png").size == (600, 400))  # in the same copy
 
 
+def unreadable(task: str, picture: Path, **values: Any) -> Any:
+    raise Unreadable(Problem("findings.ended_reader", "picture", file=picture.name))
+
+
 def test_a_folder_is_made_a_set_first(open_page, address, asked, tmp_path, screenshot):
     own = tmp_path / "Мои снимки"
     (own / "sub").mkdir(parents=True)
@@ -329,6 +335,8 @@ def test_a_folder_is_made_a_set_first(open_page, address, asked, tmp_path, scree
         path.write_bytes(scene(1))
     (own / "x.txt").write_text("words")
     (own / "x-masklabel.png").write_bytes(scene(2))
+    (own / "odd.heic").write_bytes(b"no picture")
+    asked.service.copies.ask = unreadable
     before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
     page = open_page(f"{address}webui")
     page.check("text=A folder on this machine")
@@ -343,6 +351,7 @@ def test_a_folder_is_made_a_set_first(open_page, address, asked, tmp_path, scree
     until(lambda: made.exists())
     assert sorted(path.name for path in made.iterdir()) == ["sub - x.png", "x-masklabel.png", "x.png", "x.txt"]
     page.locator(".db-picture .db-remove").first.wait_for(state="attached")  # the set's
+    page.locator("text=Not in the copy, since they cannot be read: odd.heic").wait_for()
     page.locator(".db-picture .db-edit").first.dispatch_event("click")
     ready(page, "x.png")
     page.click("[aria-label='Turn right']")

@@ -104,8 +104,8 @@ def test_keys_stay_within_the_tab(open_page, address) -> None:
 
 
 def add_pictures(keys: Keys, pictures: list[Path]) -> None:
-    keys.go_to(FILES)
     with keys.page.expect_file_chooser() as chooser:
+        keys.go_to(FILES)  # inside: a browser takes a moment to see that somebody waits for its choosers
         keys.press("Enter")
     chooser.value.set_files(pictures)
     until(lambda: keys.page.locator(".db-picture").count() == 4)

@@ -226,6 +226,17 @@ def test_why_a_copy_failed(tmp_path, monkeypatch):
     assert refused.value.status == 404
 
 
+def test_a_mistake_of_ours_is_named(tmp_path, monkeypatch):
+    def mistaken(*given):
+        raise KeyError("stem")
+
+    printed = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda args: printed.set())
+    monkeypatch.setattr(copying, "copy_folder", mistaken)
+    told = CopyJobs(PictureSets(tmp_path / "sets"), converting).start(folder_of(tmp_path / "own", 1))
+    assert told["state"] == "failed" and "KeyError: 'stem'" in told["problem"]["message"] and printed.wait(10)
+
+
 def test_a_few_at_once_and_all_end_with_the_service(tmp_path, monkeypatch):
     own, sets = folder_of(tmp_path / "own", 2), PictureSets(tmp_path / "sets")
     jobs = CopyJobs(sets, converting)

@@ -41,10 +41,10 @@ class MachineSettings:
     offload: str = setting(
         "auto",
         "Blocks in the computer's memory",
-        "How much of the UNet lives in the computer's memory and visits the card block by block, while the block "
-        "before computes: off, or a share such as 0.5; 1 is all. The numbers stay the same. A fast card may wait for "
-        "the copies, and the computer needs the memory that the card saves. 'auto' is off, unless the card is too "
-        "small for anything else.",
+        "How much of the UNet stays in the computer's memory and is copied to the card block by block, while the block "
+        "before computes: off, or a share such as 0.5; 1 is all of it. The result is the same. A fast card may have to "
+        "wait for the copies, and the computer needs the memory that the card saves. 'auto' is off, unless the card is "
+        "too small for anything else.",
         group="Machine",
     )
     gradient_checkpointing: bool | None = setting(
@@ -58,8 +58,8 @@ class MachineSettings:
         "auto",
         "VAE in bands",
         "The VAE encodes and draws a few rows of a picture at a time: the same pictures but for rounding, in less than "
-        "half the memory. On cards with bf16, previews and class pictures are then drawn in it. 'auto' where memory "
-        "would not suffice.",
+        "half the memory. On cards with bf16, previews and class pictures are then drawn in bf16. 'auto' does this only "
+        "where memory would not suffice.",
         group="Machine",
         choices=("auto", "on", "off"),
         **PROMPTED,

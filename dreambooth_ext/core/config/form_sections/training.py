@@ -115,7 +115,7 @@ class TrainingSettings:
         "Optimizer",
         "'auto' is 8-bit AdamW when a whole model is trained on an NVIDIA card, and AdamW otherwise. Prodigy finds "
         "the learning rate by itself: set the learning rate to 1. prodigy_schedulefree does so with a quarter of the "
-        "memory, and learns an average of its steps in place of a rate that falls.",
+        "memory, and averages its steps instead of lowering the rate.",
         group="Training",
         choices=(AUTO, *OPTIMIZERS),
     )

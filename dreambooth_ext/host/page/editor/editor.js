@@ -54,9 +54,9 @@ export class Editor {
     async #makeSet() {
         this.make.disabled = true;
         try {
-            const { set } = await copyOf({ folder: this.place.name });
+            const copy = await copyOf({ folder: this.place.name });
             this.dialog.close();
-            this.moved(set);
+            this.moved(copy);
         } catch (error) {
             say(this.fault, withRemedy(error));
             this.make.disabled = false;

@@ -182,10 +182,8 @@ export class Pictures {
         pressed.disabled = true;
         this.#complain(this.refusal, "");
         try {
-            const { set, left_out: leftOut } = await copyOf({ folder: place.name });
-            if (!place.equals(this.place)) return; // meanwhile the form shows other pictures
-            this.#chooseSet(set);
-            if (leftOut.length) this.#complain(this.refusal, plain(TEXTS.copying.leftOut, { names: leftOut.join(", ") }));
+            const copy = await copyOf({ folder: place.name });
+            if (place.equals(this.place)) this.#goOnWith(copy); // else the form shows other pictures meanwhile
         } catch (error) {
             if (place.equals(this.place)) this.#complain(this.refusal, withRemedy(error));
             pressed.disabled = false;
@@ -300,7 +298,13 @@ export class Pictures {
 
     #edit(name) {
         const { place, listing: pictures, isUsed } = this;
-        new Editor({ place, pictures, name, isUsed, trains: this.trains(), own: (one) => this.#own(one), changed: () => this.load(), moved: (set) => this.#chooseSet(set) }).open();
+        new Editor({ place, pictures, name, isUsed, trains: this.trains(), own: (one) => this.#own(one), changed: () => this.load(), moved: (copy) => this.#goOnWith(copy) }).open();
+    }
+
+    /** The form goes on with a copy of its folder. */
+    #goOnWith({ set, left_out: leftOut }) {
+        this.#chooseSet(set);
+        if (leftOut.length) this.#complain(this.refusal, plain(TEXTS.copying.leftOut, { names: leftOut.join(", ") }));
     }
 
     #chooseSet(name) {
