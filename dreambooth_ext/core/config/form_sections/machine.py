@@ -58,7 +58,7 @@ class MachineSettings:
         "auto",
         "VAE in bands",
         "The VAE encodes and draws a few rows of a picture at a time: the same pictures but for rounding, in less than "
-        "half the memory. On cards with bf16, previews and class pictures are then drawn in bf16. 'auto' does this only "
+        "half the memory. On cards with bf16, previews and class pictures are then drawn in bf16. 'auto' does so only "
         "where memory would not suffice.",
         group="Machine",
         choices=("auto", "on", "off"),
