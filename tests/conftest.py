@@ -16,7 +16,7 @@ forks.install()
 # Files with tests that take half a minute each
 LONG = (
     "worker/test_kill.py", "test_kills.py", "browser/test_standin.py", "test_link_secrets.py",
-    "test_distributed.py", "test_torch_build.py", "test_gradios.py", "test_notebook.py",
+    "test_distributed.py", "test_together.py", "test_torch_build.py", "test_gradios.py", "test_notebook.py",
 )  # fmt: skip
 
 

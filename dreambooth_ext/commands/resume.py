@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ..core.config import links
+from ..core.config.run_config import SETTINGS
 from ..core.data import picture_list
 from ..core.errors import UserError
 from ..core.runs import run_folder, run_list, training_states
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train on the pictures and captions of now, not of when it was queued",
     )
+    parser.add_argument("--processes", type=int, metavar="N", help="train with N processes from now on, each on a card "
+                        "of its own (default: as many as the run's settings say)")  # fmt: skip
     parser.add_argument("--base-model", metavar="LINK", help="the full link of a base that is not downloaded yet: "
                         "runs do not store tokens or passwords")  # fmt: skip
     add_places(parser)
@@ -35,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     run, total = run_list.find(arguments.runs_dir, arguments.run), arguments.max_train_steps
+    check_processes(arguments.processes)
     folders = delivery.named_folders(arguments, run.config)
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):
@@ -56,7 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
             picture_list.forget(run.path)
         environment = Environment()
         environment.ensure()
-        return Follower(run, environment, wanted, given).train(total or state.get("total"))
+        return Follower(run, environment, wanted, given, arguments.processes).train(total or state.get("total"))
+
+
+def check_processes(count: int | None) -> None:
+    """Raise UserError for a number of processes that the setting does not allow either."""
+    low, high = SETTINGS["processes"].limits
+    if count is not None and not low <= count <= high:
+        raise UserError("settings.out_of_range", "processes", value=count, low=low, high=high)
 
 
 def publish_only(run: run_folder.Run, wanted: JobOptions | None) -> int:

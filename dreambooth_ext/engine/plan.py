@@ -263,7 +263,7 @@ def length(config: ResolvedConfig, pictures: int) -> tuple[int, float]:
     """Return the steps and epochs of a run on so many pictures; an estimate with aspect ratio buckets, whose last
     batches are smaller."""
     batches = max(1, math.ceil(pictures / config.train_batch_size))  # of an epoch; its last one may be smaller
-    at_once = config.gradient_accumulation_steps
+    at_once = config.gradient_accumulation_steps * config.processes
     steps = config.max_train_steps or math.ceil((config.num_train_epochs or 1) * batches / at_once)
     return steps, steps * at_once / batches
 

@@ -35,15 +35,17 @@ from .data import hub_dataset, latent_encoding
 from .data.dataset import Dataset
 from .downloads import refusals
 from .downloads.progress_thread import Fetch
+from .launching import variables
+from .launching.leash import Leash
 from .memory_choices import with_choices
 from .methods import METHODS
 from .models.base import Base
 from .models.base_model import LatentBase
 from .quantisation.precision import COMPUTED
-from .runtime import compilation, distributed, kernels, memory, vae_bands
+from .runtime import cards, compilation, distributed, kernels, memory, process_group, vae_bands
 from .runtime.accelerator import make_accelerator
 from .runtime.control import Control, Follower, Stopped, take_standard_input
-from .runtime.device import choose_device, take_device
+from .runtime.device import take_device
 from .training import class_images, loop_state, training_state
 from .training.backbones import STARTS
 from .training.fixed_loss import FixedLoss
@@ -73,13 +75,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--total", type=int, help="go on to this step")
     parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
     parser.add_argument("--led", action="store_true", help="stop when no host leads the runs any more and wished so")
+    parser.add_argument("--leashed", action="store_true", help="one of several that a launcher watches by its input")
     arguments = parser.parse_args(argv)
+    variables.drop_leftovers()
     run = Run(arguments.run.resolve())
     lock = run.take() if distributed.is_first() else contextlib.nullcontext()
     if lock is None:
         say(f"{run.id} is being trained by another process.")
         return BAD_INPUT
     with lock, environment_users.joined(run.id), (Control if distributed.is_first() else Follower)(run) as control:
+        if arguments.leashed:
+            control.leash = Leash(take_standard_input())
         if arguments.tied:
             control.stop_with(take_standard_input())
         if arguments.led:
@@ -102,16 +108,28 @@ def work(run: Run, control: Control, total: int | None) -> int:
             return fail(control, [error.problem], BAD_INPUT, before)
         return fail(control, [with_state(error.problem, run)], FAILED)
     except Exception as error:
+        is_exchange = process_group.is_exchange_error(error)
+        if known := control.failure_of_another(wait=is_exchange):
+            problem, code = known
+            return fail(control, [problem if control.current == "preparing" else with_state(problem, run)], code)
         say_traceback(error)
         problem = explain(error, run, control.config or run.config)
-        return fail(control, [problem if control.current == "preparing" else with_state(problem, run)], FAILED)
+        found = [problem if control.current == "preparing" else with_state(problem, run)]
+        return fail(control, found, FAILED, is_exchange=is_exchange)
     control.end(ended)
     return DONE if ended == "done" else STOPPED
 
 
-def fail(control: Control, problems: list[Problem], code: int, before: dict[str, Any] | None = None) -> int:
+def fail(
+    control: Control,
+    problems: list[Problem],
+    code: int,
+    before: dict[str, Any] | None = None,
+    *,
+    is_exchange: bool = False,
+) -> int:
     """Record the run's failure and return `code`. before: the status that the run keeps if it was refused before it
-    continued."""
+    continued. is_exchange: the connection to another process broke."""
     if not control.run.exists():
         problems, code = [deleted(control.run)], FAILED
     say(*problems)
@@ -122,6 +140,7 @@ def fail(control: Control, problems: list[Problem], code: int, before: dict[str,
         known = dict(before or {"status": "failed"})
         how = known.pop("status")
         control.end(how, **known, problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
+    control.tell_launcher(problems[0], code, is_exchange)
     return code
 
 
@@ -158,10 +177,10 @@ def train(run: Run, control: Control, total: int | None) -> str:
     if distributed.is_first():
         remove_unfinished(run)
     with contextlib.closing(open_base(run, control)) as base:
-        device = distributed.of_this_process(str(choose_device(run.config.device)))
+        device = cards.of_this_process(run.config.device)
         take_device(device)
         asked = with_choices(run)
-        config = control.config = plan.resolve(asked, base).replace(device=device)
+        config = control.config = plan.resolve(asked, base).replace(device=device, processes=distributed.processes())
         for problem in distributed.drop_settings(config):
             control.warn(problem)
         if found := plan.problems(config, base):

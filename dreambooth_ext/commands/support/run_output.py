@@ -29,8 +29,16 @@ class Follower:
     """Follows a run that this terminal has claimed. `wanted`: its publishing options, or None; `given`: whole links for
     the worker."""
 
-    def __init__(self, run: Run, environment: Environment, wanted: JobOptions | None, given: Iterable[str] = ()):
+    def __init__(
+        self,
+        run: Run,
+        environment: Environment,
+        wanted: JobOptions | None,
+        given: Iterable[str] = (),
+        processes: int | None = None,
+    ):
         self.run, self.environment, self.wanted, self.given = run, environment, wanted, given
+        self.processes = processes  # that train it together; None: as many as its settings say
         self.progress: Progress | None = None
         self.publish_error: Problem | None = None
         self.models: list[str] = []
@@ -51,7 +59,9 @@ class Follower:
         events = EventReader(self.run.path / "events.jsonl", from_end=total is not None or self.run.state()["step"] > 0)
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
-        process = worker_process.start(self.run, self.environment, total, tied=True, given=self.given)
+        process = worker_process.start(
+            self.run, self.environment, total, tied=True, given=self.given, processes=self.processes
+        )
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
             signal.signal(polite, signal.default_int_handler)
         interrupts = 0

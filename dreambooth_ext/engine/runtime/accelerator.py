@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, KwargsHandler
+from accelerate.utils import AutocastKwargs, KwargsHandler
 
 from ...core.config.stages import ResolvedConfig
-from . import distributed
-
-PATIENCE = datetime.timedelta(days=7)  # how long other processes wait while the first one draws class pictures or saves
+from . import distributed, process_group
 
 
 def make_accelerator(config: ResolvedConfig) -> Accelerator:
@@ -21,10 +18,8 @@ def make_accelerator(config: ResolvedConfig) -> Accelerator:
     again: 1.5 GB for SD 1.5, 5 GB for SDXL. Only a hypernetwork's weights are, before each attention layer.
     """
     handlers: list[KwargsHandler] = [AutocastKwargs(cache_enabled=config.method == "hypernetwork")]
-    if distributed.launched():  # each process has its own device
-        handlers.append(InitProcessGroupKwargs(timeout=PATIENCE))
-        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)  # it would be the same for all
-    else:
-        os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
+    if distributed.launched():
+        process_group.join(config.device)
+    os.environ["ACCELERATE_TORCH_DEVICE"] = config.device  # a launcher's would be the same for all processes
     is_cpu = config.device == "cpu"
     return Accelerator(mixed_precision=config.mixed_precision, cpu=is_cpu, kwargs_handlers=handlers)

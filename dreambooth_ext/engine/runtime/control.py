@@ -22,6 +22,7 @@ from ...core.runs.events import EventLog
 from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run, this_worker
 from ...core.system.terminal import say
+from ..launching.leash import Leash
 
 HEARTBEAT = 2.0  # seconds
 STEP_LINES = 10.0  # seconds between steps in the log
@@ -81,6 +82,7 @@ class Control:
         self._kept: list[str] = []  # commands received during preparation
         self._last_stage = 0.0
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self.leash: Leash | None = None  # to the launcher of several processes
 
     def __enter__(self) -> Control:
         for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
@@ -181,6 +183,21 @@ class Control:
 
         threading.Thread(target=watch, name="leader", daemon=True).start()
 
+    def failure_of_another(self, wait: bool) -> tuple[Problem, int] | None:
+        """Why another process of this run failed, and its exit status, if the launcher says so. wait: it may be about
+        to."""
+        return self.leash.failure(wait) if self.leash else None
+
+    def tell_launcher(self, problem: Problem, code: int, is_exchange: bool) -> None:
+        """Tell the launcher of several processes that this one fails. See Leash.tell."""
+        if self.leash:
+            self.leash.tell(problem, code, is_exchange)
+
+    def rescue(self) -> None:
+        """Note that this process saves what there is after a failure."""
+        if self.leash:
+            self.leash.rescue()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
 
@@ -220,6 +237,14 @@ class Follower(Control):
 
     def commands(self) -> list[str]:
         return []
+
+    def failure_of_another(self, wait: bool) -> None:
+        return None
+
+    def tell_launcher(self, problem: Problem, code: int, is_exchange: bool) -> None:
+        super().tell_launcher(problem, code, is_exchange)
+        if self.leash:
+            self.leash.wait()
 
     def _write(self) -> None:
         pass

@@ -1,6 +1,7 @@
 """Distributed training of one run on one machine, with a process per graphics card.
 
-Started by `torchrun --nproc-per-node 2 -m dreambooth_ext.engine.worker RUN`, or `accelerate launch`. All processes take
+Started by the launcher (`launching`), by `torchrun --nproc-per-node 2 -m dreambooth_ext.engine.worker RUN`, or by
+`accelerate launch`. All processes take
 the same steps on different pictures; only the first one reports, takes commands, draws and writes files.
 """
 
@@ -80,11 +81,6 @@ def require_one_machine() -> None:
     everywhere = os.environ.get("WORLD_SIZE", "1")
     if launched() and os.environ.get("LOCAL_WORLD_SIZE", everywhere) != everywhere:
         raise UserError("device.several_machines", "device")
-
-
-def of_this_process(device: str) -> str:
-    """Return the device that this process trains on, given the user's choice."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if launched() and device.startswith("cuda") else device
 
 
 def average(parameters: Iterable[torch.nn.Parameter]) -> None:

@@ -106,6 +106,7 @@ class Loop:
         try:
             yield
         except Exception as error:
+            self.control.rescue()
             traceback.clear_frames(error.__traceback__)  # they hold the step's graph, which may fill the memory
             memory.release()
             with contextlib.suppress(Exception):  # if this fails as well, `error` is still the one to report

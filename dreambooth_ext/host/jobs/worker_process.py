@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.config import links
+from ...core.errors import UserError
 from ...core.runs.events import EventReader, take_commands
 from ...core.runs.run_folder import Run
 from ..environment.environment import Environment
@@ -30,16 +31,18 @@ def start(
     tied: bool = False,
     led: bool = False,
     given: Iterable[str] = (),
+    processes: int | None = None,
 ) -> subprocess.Popen:
-    """Start the run's worker in the trainer's environment. Its output goes to the run's log.txt.
+    """Start the run's worker in the trainer's environment, or the launcher of several. Its output goes to the run's
+    log.txt.
 
     It has a process group of its own: Ctrl-C in a terminal reaches only us, and we ask the worker to stop. On Windows
     it also has a hidden console: closing a console window kills every process that shares it, without saving. `tied`:
     it saves and stops when this process ends, even by a kill. `led`: it does so when no host leads its folder of runs
     any more, if the last leader chose that (see LeaderLock). Otherwise it keeps running. `given`: the whole links that
-    it may need.
+    it may need. `processes`: how many train it; None for as many as its settings say.
     """
-    arguments = ["-m", "dreambooth_ext.engine.worker", str(run.path)]
+    arguments = [*program(run, processes), str(run.path)]
     if total is not None:
         arguments += ["--total", str(total)]
     if tied:
@@ -59,6 +62,18 @@ def start(
             stderr=subprocess.STDOUT,
             **apart,
         )
+
+
+def program(run: Run, processes: int | None) -> list[str]:
+    """The module that trains a run, and how many processes it is to start."""
+    if processes is None:
+        try:
+            processes = run.config.processes
+        except UserError:  # the worker says what is wrong with it
+            processes = 1
+    if processes == 1:
+        return ["-m", "dreambooth_ext.engine.worker"]
+    return ["-m", "dreambooth_ext.engine.launching.launcher", f"--processes={processes}"]
 
 
 def follow(process: subprocess.Popen, events: EventReader) -> Iterator[list[dict[str, Any]]]:

@@ -11,6 +11,15 @@ from ...facts.setting import setting
 @dataclass(frozen=True)
 class MachineSettings:
     device: str = setting("auto", "Device", "auto, cuda, cuda:1, mps or cpu.", group="Machine")
+    processes: int = setting(
+        1,
+        "Processes",
+        "How many processes train the run together, each on a card of its own, from the device's card on. Each takes a "
+        "batch of its own: a step learns from as many times more pictures.",
+        group="Machine",
+        minimum=1,
+        maximum=64,
+    )
     mixed_precision: str = setting(
         "auto",
         "Mixed precision",
