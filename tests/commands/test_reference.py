@@ -24,6 +24,7 @@ PAGES = {
 README, ARCHITECTURE = PAGES["README.md"], PAGES["docs/architecture.md"]
 METHOD_PAGES = [f"docs/methods/{method}.md" for method in METHOD_LABELS]
 OTHERS_OPTIONS = {
+    "--nproc-per-node",
     *("--uv", "--ckpt-dirs"),  # of WebUIs and of tools
     *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),
     *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills", "--all-files"),
