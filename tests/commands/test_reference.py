@@ -30,6 +30,14 @@ OTHERS_OPTIONS = {
     *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills", "--all-files"),
     *("--packages", "--time"),  # of benchmarks.doctor
     *("--data-binary", "--data", "--output"),  # curl's
+    *(
+        "--nproc-per-node",
+        "--nnodes",
+        "--ntasks-per-node",
+        "--nodes",
+        "--gpus-per-task",
+        "--gpus-per-node",
+    ),  # of launchers
 }
 
 
