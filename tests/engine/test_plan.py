@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -18,7 +19,7 @@ from dreambooth_ext.engine import memory_estimate, plan, worker
 from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining
 from dreambooth_ext.engine.models.architecture import shipped
-from dreambooth_ext.engine.models.base_model import LatentBase
+from dreambooth_ext.engine.models.base_model import LatentBase, open_base
 from dreambooth_ext.engine.models.key_maps import ties
 from dreambooth_ext.engine.runtime import memory
 from tests import training
@@ -50,6 +51,16 @@ def test_memory_that_the_device_does_not_have_is_a_problem(trainer, monkeypatch)
     (error,) = training.events(run, "error")
     assert "which has 476.8 MB" in error["what"] and error["field"] == "train_batch_size"
     assert training.events(run, "warning") == []
+
+
+def test_several_processes_do_not_clip_by_an_earlier_norm_and_say_so(trainer, monkeypatch):
+    asked = trainer.config(clip_grad_mode="previous_norm", optimizer="adamw", max_grad_norm=1)
+    with closing(open_base(str(trainer.base))) as base:
+        config = plan.resolve(asked, base)
+        assert plan.warnings(asked, config, base) == []
+        monkeypatch.setattr(plan.distributed, "processes", lambda: 3)
+        (warning,) = plan.warnings(asked, config, base)
+    assert warning.code == "plan.clip_with_processes" and "3 processes" in warning.message
 
 
 def test_memory_that_is_free_is_nothing_to_speak_of(trainer, monkeypatch):

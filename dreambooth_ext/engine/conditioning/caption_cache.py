@@ -68,11 +68,14 @@ class Prompts:
         return self.text
 
     def train(self) -> None:
-        """Enable gradients for the text encoders, and clear the cache, since its entries would become outdated."""
+        """Enable gradients for the text encoders, but for what has no part in the loss, and clear the cache, since its
+        entries would become outdated."""
         self.training = True
         self._cache.clear()
-        for encoder in self.stack.encoders:
+        for index, encoder in enumerate(self.stack.encoders):
             encoder.requires_grad_(True).train()
+            for part in self.stack.unread(index):
+                part.requires_grad_(False)
 
     @torch.no_grad()
     def freeze(

@@ -88,6 +88,20 @@ class TextStack:
         """Return the learned words that a prompt to draw contains."""
         return self.embeddings.within([piece for text, _ in parse(prompt) for piece in self._pieces(text, 0)])
 
+    def unread(self, index: int) -> list[nn.Module]:
+        """Return the parts of encoder number `index` whose output nothing reads: what lies behind the chosen hidden
+        layer. Their weights never get a gradient."""
+        if self.form.slots[index].projected:
+            return []
+        text_model = getattr(self.encoders[index], "module", self.encoders[index]).text_model
+        layers = list(text_model.encoder.layers)
+        behind = layers[len(layers) - self._skip(index) + 1 :]
+        return behind if self.form.final_norm else [*behind, text_model.final_layer_norm]
+
+    def _skip(self, index: int) -> int:
+        """Return which hidden layer of an encoder is chosen, counted from the end."""
+        return (self.clip_skip if index == 0 else None) or self.form.clip_skip
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TextStack:
         for encoder in self.encoders:
             encoder.to(device=device, dtype=dtype)
@@ -181,7 +195,7 @@ class TextStack:
         with self.embeddings.put_into(encoder, tokens_bs, index) as known_bs, mixed:
             output = encoder(known_bs, output_hidden_states=True)
         pooled = output.text_embeds.float() if self.form.slots[index].projected else None
-        skip = (self.clip_skip if index == 0 else None) or self.form.clip_skip
+        skip = self._skip(index)
         if not self.form.final_norm:
             return output.hidden_states[-skip].float(), pooled
         if skip == 1:

@@ -138,9 +138,19 @@ class LoRATraining:
                 made = lora_network.create(self.config, name, module) if name in self._live else {}
             if made:
                 self.network[name] = made
-            for adapter in made.values():
+            unread = self._unread(name)
+            for layer, adapter in made.items():
                 adapter.to(self.accelerator.device)
+                if module.get_submodule(layer) in unread:
+                    adapter.requires_grad_(False)
             lora_network.attach(module, made, self.config.network_dropout, self._switch)
+
+    def _unread(self, component: str) -> set[nn.Module]:
+        """Return the modules of a text encoder that have no part in the loss."""
+        if component not in TEXT_PARTS:
+            return set()
+        parts = self.backbone.prompts.stack.unread(TEXT_PARTS.index(component))
+        return {module for part in parts for module in part.modules()}
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the parameter groups that learn from here on. The UNet comes first, so that groups removed later are

@@ -42,7 +42,8 @@ class FusedBackward:
         self._squares: list[Tensor] = []  # each gradient's squared norm, on its device
         self._hooks: dict[str, list[Any]] = {}  # by group
         for group in steps.optimizer.param_groups:
-            hooks = [parameter.register_post_accumulate_grad_hook(self._step) for parameter in group["params"]]
+            learning = [parameter for parameter in group["params"] if parameter.requires_grad]
+            hooks = [parameter.register_post_accumulate_grad_hook(self._step) for parameter in learning]
             self._hooks[group["name"]] = hooks
 
     @property

@@ -8,6 +8,9 @@ optimizer's own numbers stay in float32, or in what it keeps them in.
 Two kinds of optimizers are stepped otherwise. One whose step needs all gradients first (Prodigy) gets them all, but
 each parameter is float32 only while the step's loops are at it. One that has a step for single parameters, with random
 rounding (prodigyplus), takes it; its rounding draws from PyTorch's common generator.
+
+What the optimizer sees in float32 is another parameter in its place. A parameter that changed its own type, if only for
+a moment, would lose the hooks of its gradient, by which several processes average it (`distribution.exchange`).
 """
 
 from __future__ import annotations
@@ -89,7 +92,8 @@ class SingleSteps:
                 draws = torch.Generator(parameter.device).manual_seed(seed)
                 step_in_slices(self.optimizer, parameter, lambda old, new: old.copy_(rounded(new, draws)))
             else:
-                for _ in rounding([parameter], [seed]):
+                for stepped in rounding(self.optimizer, [parameter], [seed]):
+                    self.optimizer.param_groups[0]["params"] = [stepped]
                     self.optimizer.step()
         finally:
             self.optimizer.param_groups = groups
@@ -99,7 +103,8 @@ class SingleSteps:
         groups = self.optimizer.param_groups
         held = [group["params"] for group in groups]
         for group, parameters in zip(groups, held, strict=True):
-            group["params"] = Rounding(parameters, [self._draws(group["name"], n) for n in range(len(parameters))])
+            seeds = [self._draws(group["name"], n) for n in range(len(parameters))]
+            group["params"] = Rounding(self.optimizer, parameters, seeds)
         try:
             self.optimizer.step()
         finally:
@@ -111,42 +116,42 @@ class SingleSteps:
 class Rounding:
     """Parameters that a step can walk through more than once, as `rounding` does."""
 
-    def __init__(self, parameters: list[nn.Parameter], seeds: list[int]):
-        self.parameters, self.seeds = parameters, seeds
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], seeds: list[int]):
+        self.optimizer, self.parameters, self.seeds = optimizer, parameters, seeds
 
     def __iter__(self) -> Iterator[nn.Parameter]:
-        return rounding(self.parameters, self.seeds, again=True)
+        return rounding(self.optimizer, self.parameters, self.seeds, again=True)
 
 
-def rounding(parameters: list[nn.Parameter], seeds: list[int], again: bool = False) -> Iterator[nn.Parameter]:
-    """Yield each parameter; one in bfloat16 is float32 until the next is asked for, then rounded at random. again: what
-    changed in its gradient is needed once more."""
+def rounding(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], seeds: list[int], again: bool = False
+) -> Iterator[nn.Parameter]:
+    """Yield each parameter; for one in bfloat16, one in float32 in its place until the next is asked for, which is then
+    rounded at random. again: what changed in its gradient is needed once more."""
     for parameter, seed in zip(parameters, seeds, strict=True):
         if parameter.dtype != torch.bfloat16 or parameter.grad is None:
             yield parameter
             continue
-        gradient = parameter.grad
-        with float32(parameter):
-            yield parameter
-            if again and parameter.grad is not None:
-                gradient.copy_(parameter.grad)
-            stepped = rounded(parameter.detach(), torch.Generator(parameter.device).manual_seed(seed))
-        parameter.data.copy_(stepped)
+        with float32(optimizer, parameter) as stepped:
+            yield stepped
+            if again and stepped.grad is not None:
+                parameter.grad.copy_(stepped.grad)
+        draws = torch.Generator(parameter.device).manual_seed(seed)
+        parameter.data.copy_(rounded(stepped.detach(), draws))
 
 
 @contextlib.contextmanager
-def float32(parameter: nn.Parameter) -> Iterator[None]:
-    """Make a parameter and its gradient float32 inside the `with` block. Afterwards the parameter is what it was."""
-    data, gradient = parameter.data, parameter.grad
-    parameter.grad = None
-    parameter.data = data.float()
-    parameter.grad = None if gradient is None else gradient.float()
+def float32(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Iterator[nn.Parameter]:
+    """Yield a parameter with this one's numbers and gradient in float32, and its state inside the `with` block."""
+    other = nn.Parameter(parameter.detach().float())
+    other.grad = None if parameter.grad is None else parameter.grad.float()
+    if parameter in optimizer.state:
+        optimizer.state[other] = optimizer.state.pop(parameter)
     try:
-        yield
+        yield other
     finally:
-        parameter.grad = None  # its type has to be the parameter's
-        parameter.data = data
-        parameter.grad = gradient
+        if other in optimizer.state:
+            optimizer.state[parameter] = optimizer.state.pop(other)
 
 
 def rounded(values: Tensor, generator: torch.Generator) -> Tensor:

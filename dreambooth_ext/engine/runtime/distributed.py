@@ -8,12 +8,10 @@ the same steps on different pictures; only the first one reports, takes commands
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, reduce
-from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
@@ -31,7 +29,6 @@ LAUNCHED_WITH = {  # environment variable: the run's own setting, and the variab
     "ACCELERATE_USE_CPU": ("device", "false"),
     "ACCELERATE_DYNAMO_BACKEND": ("", "no"),
 }
-NUMBERS_AT_ONCE = 32 * 2**20  # elements per gradient exchange: few calls, and little extra memory
 
 
 def launched() -> bool:
@@ -83,35 +80,9 @@ def require_one_machine() -> None:
         raise UserError("device.several_machines", "device")
 
 
-def average(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace each process's gradients by their mean over all processes.
-
-    DistributedDataParallel would do so during the backward pass, but requires every parameter to take part in every
-    loss; the text encoders' last layers do not with clip skip, or in SDXL.
-    """
-    for gradients in portions(p.grad for p in parameters if p.grad is not None):
-        flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
-
-
-def portions(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Group tensors, in order, into lists of one dtype with at most NUMBERS_AT_ONCE elements."""
-    portion: list[Tensor] = []
-    for tensor in tensors:
-        if portion and (
-            sum(t.numel() for t in portion) + tensor.numel() > NUMBERS_AT_ONCE or tensor.dtype != portion[0].dtype
-        ):
-            yield portion
-            portion = []
-        portion.append(tensor)
-    if portion:
-        yield portion
-
-
 def mean(number: float, device: torch.device) -> float:
-    """Return the mean of a number over all processes."""
-    return float(reduce(torch.tensor(number, device=device), "mean"))
+    """Return the mean of a number over all processes, in the precision of Python's numbers."""
+    return float(reduce(torch.tensor(number, dtype=torch.float64, device=device), "mean"))
 
 
 def from_first(commands: list[str]) -> list[str]:

@@ -9,11 +9,12 @@ from ...core.errors import Problem
 from ...core.facts.methods import WHOLE_METHODS
 from ...core.facts.optimizer_facts import SMALL, optimizer_facts
 from ...core.messages.message import Message
+from ..runtime import distributed
 
 
 def problems(config: ResolvedConfig) -> list[Problem]:
     """Return why blocks cannot live in the computer's memory: the device, and what needs all gradients or states of
-    trained weights at once."""
+    trained weights at once. Of a run that several processes train, too."""
     if not offload_share(config.offload):
         return []
     if not config.device.startswith("cuda"):
@@ -30,6 +31,8 @@ def problems(config: ResolvedConfig) -> list[Problem]:
     if config.gradient_accumulation_steps > 1:
         reason = Message("plan.offload_kept_accumulation")
         return [Problem("plan.offload_kept", "gradient_accumulation_steps", reason=reason)]
+    if distributed.processes() > 1:
+        return [Problem("training.offload_processes", "offload")]
     if config.mixed_precision == "fp16":
         return [Problem("plan.offload_kept", "mixed_precision", reason=Message("plan.offload_kept_fp16"))]
     return [] if are_freed(config) else [Problem("plan.offload_gradients", "clip_grad_mode")]

@@ -65,8 +65,8 @@ class LatentBackbone:
     def place(self, accelerator: Accelerator) -> None:
         """Move the UNet, and the text encoders if they train, to their device and set up mixed precision.
 
-        accelerate's `prepare` would also wrap them for distributed training; here the loop averages gradients itself
-        (`distributed.average` says why). Where not told to place them, it imports much to ask whether it may.
+        accelerate's `prepare` would also wrap each of them for distributed training; here the loss is, as a whole
+        (`distribution.exchange` says why). Where not told to place them, it imports much to ask whether it may.
         """
         for unet in filter(None, (self.unet, self.frozen_unet)):
             self.streamings += place(accelerator, unet, self.offload)

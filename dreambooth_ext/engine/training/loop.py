@@ -8,6 +8,7 @@ import math
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ...core.messages.message import Message
 from ...core.runs import events
 from ..data.batch import Batch
 from ..data.dataset import Dataset
+from ..distribution.exchange import Loss
 from ..formats.verified_write import NothingLearned
 from ..optimization.clipping import clip, limit_at
 from ..optimization.fused_backward import FusedBackward
@@ -148,19 +150,22 @@ class Loop:
                 self._measure_gradients(state.fused, batches)
             for part, batch in enumerate(batches):
                 place = (state.step, micro * world + rank, part, 0)
-                loss = self._loss(batch, place)
+                is_last = micro == micros - 1 and part == len(batches) - 1
+                exchanged = partial(state.exchange.loss, is_last=is_last) if state.exchange else None
+                loss = self._loss(batch, place, exchanged)
                 losses.append(loss.detach())
-                if state.fused and micro == micros - 1 and part == len(batches) - 1:
+                if state.fused and is_last:
                     return self._step_in_backward(state.fused, loss, losses)
                 self.accelerator.backward(loss / micros)
-        if world > 1:
-            distributed.average(state.parameters)
+        if state.exchange:
+            state.exchange.finish()
         return losses
 
-    def _loss(self, batch: Batch, place: tuple[int, ...]) -> Tensor:
-        """Return a batch's loss. The same place draws the same random numbers."""
+    def _loss(self, batch: Batch, place: tuple[int, ...], loss: Loss | None = None) -> Tensor:
+        """Return a batch's loss. The same place draws the same random numbers. loss: instead of the method's own."""
         torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
-        return self.method.loss(batch.to(self.accelerator.device), generator(self.config.seed, "noise", *place))
+        draws = generator(self.config.seed, "noise", *place)
+        return (loss or self.method.loss)(batch.to(self.accelerator.device), draws)
 
     def try_step(self) -> None:
         """Run the next step forward and backward, and leave no trace of it."""

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ...core.checks.kept_gradients import BEFORE, are_freed
 from ...core.config.stages import ResolvedConfig
-from ...core.errors import UserError
 from ...core.facts.optimizer_facts import optimizer_facts
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
+from ..distribution.exchange import Exchange
 from ..optimization.fused_backward import FusedBackward
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
@@ -66,6 +66,7 @@ class LoopState:
     schedules: RateSchedules
     single: SingleSteps  # the optimizer, parameter by parameter
     fused: FusedBackward | None  # None: the optimizer steps after the backward pass, as usual
+    exchange: Exchange | None  # of gradients; None: there is one process
     ema: EMAModel | None  # moving average of the method's `averaged()`
     averages: bool  # what the optimizer learns are averages of its own
     scaler: torch.amp.GradScaler | None  # fp16's
@@ -121,6 +122,8 @@ class LoopState:
         if self.fused:
             self.fused.forget(names)
         inner.zero_grad(set_to_none=True)
+        if self.exchange:
+            self.exchange.follow(self.parameters)
         memory.release()
 
     def trainer(self) -> dict[str, Any]:
@@ -204,10 +207,11 @@ def begin(
             fused.norm = known.get("norm")
     memory.release()  # what only the preparation needed
     if streams := method.backbone.streamings:
-        if not fused and any(streaming.learns for streaming in streams):
-            raise UserError("training.offload_processes", "offload")
+        assert fused or not any(streaming.learns for streaming in streams), "streaming.conditions"
         for streaming in streams:
             streaming.carry(optimizer.optimizer)
+    several = accelerator.num_processes > 1
+    exchange = Exchange(method.loss, [p for group in groups for p in group["params"]]) if several else None
     ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
     return LoopState(
         config=config,
@@ -216,6 +220,7 @@ def begin(
         schedules=RateSchedules(config, groups, total),
         single=single,
         fused=fused,
+        exchange=exchange,
         ema=ema,
         averages=facts.averages,
         scaler=scaler,

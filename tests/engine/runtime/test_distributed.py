@@ -106,12 +106,6 @@ def test_processes_of_several_machines_are_refused(tmp_path, monkeypatch):
     assert "several machines" in run.state()["problem"]["message"]
 
 
-def test_gradients_are_exchanged_in_portions_of_one_type(monkeypatch):
-    monkeypatch.setattr(distributed, "NUMBERS_AT_ONCE", 10)
-    tensors = [torch.zeros(n) for n in (4, 6, 1, 20, 3)] + [torch.zeros(2, dtype=torch.float64)]
-    assert [[t.numel() for t in p] for p in distributed.portions(tensors)] == [[4, 6], [1], [20], [3], [2]]
-
-
 @pytest.mark.slow
 def test_all_processes_stop_when_the_first_finds_the_run_good(tmp_path):
     """It alone measures; the others wait for what it says."""

@@ -44,6 +44,13 @@ def test_what_it_does_not_go_with(settings, field, code):
     assert all(problem.message and problem.remedy for problem in found)
 
 
+def test_several_processes_whose_gradients_have_to_be_on_the_card_together(monkeypatch):
+    monkeypatch.setattr(conditions.distributed, "processes", lambda: 2)
+    (found,) = conditions.problems(RunConfig(**FREE))
+    assert (found.field, found.code) == ("offload", "training.offload_processes")
+    assert conditions.problems(RunConfig(**FREE | {"method": "lora"})) == []
+
+
 def test_a_run_on_the_cpu_is_refused(trainer):
     run = trainer.train(offload="0.5", ends=worker.BAD_INPUT)
     assert run.state()["problem"]["code"] == "plan.offload_no_card"

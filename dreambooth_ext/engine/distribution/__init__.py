@@ -1,0 +1,1 @@
+"""Several processes on one run: how they average their gradients, and how they end together."""
