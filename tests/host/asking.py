@@ -57,7 +57,7 @@ class Notes:
         self.selects = True  # whether the host can load what it is to select
         self.running: list[Run] = []
         self.ids: list[str] = []
-        self.devices: dict[str, str] = {}  # by run
+        self.by_run: dict[str, tuple[str, ...]] = {}  # the devices that it has or waits for
         self.is_paused = False
         self.loans = Loans()
         self.said: list[tuple] = []
@@ -81,8 +81,8 @@ class Notes:
     def left(self, run: Run) -> float | None:
         return None
 
-    def device(self, run: Run) -> str:
-        return self.devices.get(run.id, "cuda:0")
+    def devices(self, run: Run) -> tuple[str, ...]:
+        return self.by_run.get(run.id, ("cuda:0",))
 
     def waiting_since(self) -> dict[str, float]:
         return dict.fromkeys(self.ids, 1.4e9)

@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..config import stages
+from ..config import devices, stages
 from ..config.names import HUB_NAME, MODEL_SUFFIXES, exists, name_problems
 from ..config.offload import offload_problems
 from ..config.parsing import shown
@@ -116,6 +116,7 @@ def problems(config: RunConfig, asked: RunConfig | None = None, subjects: Subjec
     found += picture_entries.problems(config, subjects)
     found += rate_problems(config, config.max_train_steps)
     found += _length_problems(config)
+    found += _device_problems(config)
     found += _loss_problems(config)
     found += _mask_problems(config, subjects)
     found += _preview_problems(config)
@@ -232,6 +233,16 @@ def _length_problems(config: RunConfig) -> list[Problem]:
     if (config.checkpointing_steps or config.save_every_n_epochs) and steps and start >= steps > 1:
         found.append(Problem("settings.save_after_end", "checkpointing_start_step", steps=steps))
     return found
+
+
+def _device_problems(config: RunConfig) -> list[Problem]:
+    if not devices.is_sound(config.device):
+        return [Problem("processes.list", "device", device=shown(config.device))]
+    cards = len(devices.listed(config.device)) if "," in config.device else 1
+    if cards > 1 and config.processes not in (1, cards):
+        about: dict[str, Any] = {"device": config.device, "cards": cards, "count": config.processes}
+        return [Problem("processes.listed", "processes", **about)]
+    return []
 
 
 def _rate_without_steps(config: RunConfig, completed: RunConfig) -> list[Problem]:

@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from ...core.config import devices
 from ...core.errors import UserError
 from . import distributed
 from .device import choose_device
@@ -13,7 +14,7 @@ from .device import choose_device
 
 def of_this_process(wanted: str) -> str:
     """Return the device of this process: that of the setting `device`, or among several processes of this machine the
-    card so many places after it. Raises UserError if there are fewer cards than processes."""
+    card so many places after it or in its list. Raises UserError if there are fewer cards than processes."""
     device = choose_device(wanted)
     if not distributed.launched() or device.type == "cpu":
         return str(device)
@@ -22,6 +23,11 @@ def of_this_process(wanted: str) -> str:
         if count > 1:
             raise UserError("processes.one_card", "processes", count=count)
         return str(device)
+    if "," in wanted:
+        chosen = devices.listed(wanted)
+        if count > len(chosen):
+            raise UserError("processes.too_few_chosen", "processes", count=count, device=wanted, most=len(chosen))
+        return chosen[int(os.environ["LOCAL_RANK"])]
     first, cards = device.index or 0, torch.cuda.device_count()
     if first + count > cards:
         about = {"count": count, "cards": cards, "first": f"cuda:{first}", "most": cards - first}

@@ -8,13 +8,20 @@ import warnings
 
 import torch
 
+from ...core.config import devices
 from ...core.errors import UserError
 
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # set by users who configure the allocator themselves
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device of this name; "auto" selects the best available. Raises UserError if it does not exist."""
+    """Return the device of this name; "auto" selects the best available. Of several cards all are looked for, and the
+    first is returned. Raises UserError if one does not exist."""
+    found = [_find(name) for name in (devices.listed(wanted) if "," in wanted else [wanted])]
+    return found[0]
+
+
+def _find(wanted: str) -> torch.device:
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)

@@ -144,8 +144,8 @@ class Dispatcher:
         """Whether nothing that waits is started."""
         return self._queue.is_paused
 
-    def device(self, run: Run) -> str:
-        """What it trains on, by the one name of that device."""
+    def devices(self, run: Run) -> tuple[str, ...]:
+        """What it trains on, by the one name of each device."""
         return self._devices.of(run)
 
     def device_called(self, wanted: str) -> str:
@@ -282,14 +282,14 @@ class Dispatcher:
         self._wake.set()
 
     def _check_free(self, device: str) -> None:
-        having = [job.monitor.run for job in self._current() if job.device == device and not job.is_over()]
-        others = [run for run in self._alive() if self._devices.of(run) == device]
+        having = [job.monitor.run for job in self._current() if device in job.devices and not job.is_over()]
+        others = [run for run in self._alive() if device in self._devices.of(run)]
         if run := next(iter([*having, *others]), None):
             raise Refusal(409, "drawing.run_trains", "device", run=run.id)
         if not self.leads and self._leader_lock.is_taken():
             raise Refusal(409, "drawing.other_host", "device")
         waiting = () if self.is_paused else self.queue()
-        if id := next((id for id in waiting if self._devices.of(Run(self.runs_dir / id)) == device), ""):
+        if id := next((id for id in waiting if device in self._devices.of(Run(self.runs_dir / id))), ""):
             raise Refusal(409, "drawing.run_waits", "device", run=id)
 
     # --- the thread ---
@@ -345,8 +345,8 @@ class Dispatcher:
         if not closing.is_set():
             self._wake.clear()
 
-    def _start(self, monitor: JobMonitor, device: str, closing: threading.Event, lives: bool) -> None:
-        job = Job(monitor, device, self._context, lives, self._wake.set)
+    def _start(self, monitor: JobMonitor, devices: tuple[str, ...], closing: threading.Event, lives: bool) -> None:
+        job = Job(monitor, devices, self._context, lives, self._wake.set)
         self._jobs[monitor.run.id] = job
         job.start(closing)
 
@@ -402,7 +402,7 @@ class Dispatcher:
     # --- the next ones ---
 
     def _train_next(self, closing: threading.Event) -> None:
-        """Start every waiting run whose device is free."""
+        """Start every waiting run whose devices are free."""
         waiting = self._waiting()
         if not waiting:
             self._hindrance = ""
@@ -413,25 +413,28 @@ class Dispatcher:
         if files.is_locked(self.environment.folder / "build.lock"):
             self._hindrance = Message("queue.environment_in_the_making")
             return
-        ours = {job.device for job in self._current()}
+        ours = {device for job in self._current() for device in job.devices}
         others: dict[str, list[str]] = {}  # by device; started by a terminal, say
-        if any(self._devices.of(run) not in ours for run in waiting):
+        if any(ours.isdisjoint(self._devices.of(run)) for run in waiting):
             for other in self._alive():
-                others.setdefault(self._devices.of(other), []).append(other.id)
+                for device in self._devices.of(other):
+                    others.setdefault(device, []).append(other.id)
         reasons = []
         for run in waiting:
-            device = self._devices.of(run)
+            devices = self._devices.of(run)
             with self._giving:
-                reasons.append("" if device in ours else self._obstacle(run, device, others.get(device, [])))
-                if device not in ours and not reasons[-1] and self._train(run, device, closing):
-                    ours.add(device)
+                is_free = ours.isdisjoint(devices)
+                reasons.append(self._obstacle(run, devices, others) if is_free else "")
+                has_begun = is_free and not reasons[-1] and self._train(run, devices, closing)
+            if has_begun or len(devices) > 1:  # else later runs on one card would always be before it
+                ours.update(devices)
         self._hindrance = reasons[0]
 
-    def _obstacle(self, run: Run, device: str, others: list[str]) -> str:
-        """Why a run cannot start now although this host trains nothing on its device; "" if it can."""
-        if lent := self._loans.claimed(device):
+    def _obstacle(self, run: Run, devices: tuple[str, ...], others: dict[str, list[str]]) -> str:
+        """Why a run cannot start now although this host trains nothing on its devices; "" if it can."""
+        if lent := next(filter(None, map(self._loans.claimed, devices)), ""):
             return lent
-        other = next((id for id in others if id != run.id), "")
+        other = next((id for device in devices for id in others.get(device, ()) if id != run.id), "")
         if other:
             return Message("queue.device_taken", run=other)
         if run.is_followed():
@@ -454,7 +457,7 @@ class Dispatcher:
         """Runs with a worker on this machine, whoever started it."""
         return (run for run in run_list.list_runs(self.runs_dir) if run.is_held())
 
-    def _train(self, run: Run, device: str, closing: threading.Event) -> bool:
+    def _train(self, run: Run, devices: tuple[str, ...], closing: threading.Event) -> bool:
         """Start a run; False if the environment is not ready."""
         monitor = JobMonitor(run, job_options.read(run) or JobOptions(), self._publisher, self.patience)
         self._context.settled.pop(run.id, None)
@@ -463,7 +466,7 @@ class Dispatcher:
             self._context.fail(monitor, Problem("queue.environment", "environment", reason=status.reason))
             self._context.settle(monitor)
             return False
-        self._start(monitor, device, closing, lives=False)
+        self._start(monitor, devices, closing, lives=False)
         return True
 
 

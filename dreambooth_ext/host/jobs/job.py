@@ -65,12 +65,12 @@ class Job:
     def __init__(
         self,
         monitor: JobMonitor,
-        device: str,
+        devices: tuple[str, ...],
         context: JobContext,
         lives: bool,
         over: Callable[[], None] = lambda: None,
     ):
-        self.monitor, self.device, self.context, self.lives, self.over = monitor, device, context, lives, over
+        self.monitor, self.devices, self.context, self.lives, self.over = monitor, devices, context, lives, over
         self.waits = "" if lives else Message("queue.handing_over")  # for what, before it begins
         self.since = time.time()
         self._thread: threading.Thread | None = None
@@ -149,7 +149,8 @@ class Job:
         host, monitor = self.context.host, self.monitor
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(host.handed_over(monitor.options.while_training, self.device))
+                for device in self.devices:
+                    stack.enter_context(host.handed_over(monitor.options.while_training, device))
             except Exception as error:  # a host's own code raises anything
                 monitor.warn(Problem("queue.memory_kept", host=host.name, error=error))
             try:

@@ -44,10 +44,10 @@ class PlannedTimes:
 
 @dataclass(frozen=True)
 class Job:
-    """seconds: that it needs its device from now on, or from its beginning; None where that is unknown."""
+    """seconds: that it needs its devices from now on, or from its beginning; None where that is unknown."""
 
     run: str
-    device: str
+    devices: tuple[str, ...]
     seconds: float | None
 
 
@@ -59,8 +59,10 @@ def beginnings(running: Sequence[Job], waiting: Sequence[Job]) -> tuple[dict[str
     free: dict[str, float | None] = defaultdict(float)  # by device, in seconds from now
     begins: dict[str, float | None] = {}
     for job in (*running, *waiting):
-        begins[job.run] = start = free[job.device]
-        free[job.device] = None if start is None or job.seconds is None else start + job.seconds
+        times = [free[device] for device in job.devices]
+        begins[job.run] = start = None if None in times else max(time for time in times if time is not None)
+        ends_at = None if start is None or job.seconds is None else start + job.seconds
+        free |= dict.fromkeys(job.devices, ends_at)
     ends = [time for time in free.values() if time is not None]
     return {job.run: begins[job.run] for job in waiting}, max(ends, default=0.0) if len(ends) == len(free) else None
 

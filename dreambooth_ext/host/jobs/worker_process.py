@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...core.config import links
+from ...core.config import devices, links
 from ...core.errors import UserError
 from ...core.runs.events import EventReader, take_commands
 from ...core.runs.run_folder import Run
@@ -68,7 +68,7 @@ def program(run: Run, processes: int | None) -> list[str]:
     """The module that trains a run, and how many processes it is to start."""
     if processes is None:
         try:
-            processes = run.config.processes
+            processes = devices.processes(run.config.device, run.config.processes)
         except UserError:  # the worker says what is wrong with it
             processes = 1
     if processes == 1:

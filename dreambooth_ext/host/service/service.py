@@ -294,7 +294,7 @@ class Service:
             if rest is None:
                 known = planned.get(run.id, {})
                 rest = planned_time.left(known.get("seconds"), known.get("steps"), *queue.place(run))
-            return planned_time.Job(run.id, self.dispatcher.device(run), rest)
+            return planned_time.Job(run.id, self.dispatcher.devices(run), rest)
 
         begins, seconds = planned_time.beginnings(
             [job(run, self.dispatcher.left(run)) for run in having], [job(Run(self.runs_dir / id)) for id in waiting]

@@ -21,9 +21,9 @@ from typing import Any
 
 from modules import call_queue, devices, errors, processing, scripts, sd_models, shared
 
+from ...core.config.devices import plain
 from ...core.messages.message import Message
 from ..hosts.publishing_targets import MANAGERS
-from ..jobs.devices import plain
 from ..web import localization
 from .deferred import Later
 from .patching import Place, after, replaced

@@ -39,6 +39,17 @@ def test_more_processes_than_cards_are_refused(four_cards, monkeypatch, device, 
     assert refused.value.problem.field == "processes" and f"to {most} at most" in str(refused.value)
 
 
+def test_chosen_cards_are_taken_in_their_order(four_cards, monkeypatch):
+    assert cards.of_this_process("cuda:3,1") == "cuda:3"
+    as_process(monkeypatch, 1, 2)
+    assert cards.of_this_process("cuda:3,1") == "cuda:1"
+    with pytest.raises(UserError, match="'cuda:4' is not on this machine"):
+        cards.of_this_process("cuda:0,4")
+    as_process(monkeypatch, 0, 3)
+    with pytest.raises(UserError, match="3 processes need a card each, and cuda:3,1 chooses 2"):
+        cards.of_this_process("cuda:3,1")
+
+
 def test_an_apple_gpu_is_one_card(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert cards.of_this_process("mps") == "mps"

@@ -442,11 +442,11 @@ class Simulator:
         def job(run: Run) -> planned_time.Job:
             known = run.planned
             return planned_time.Job(
-                run.id, "cuda:0", planned_time.left(known.get("seconds"), known.get("steps"), run.step, run.total)
+                run.id, ("cuda:0",), planned_time.left(known.get("seconds"), known.get("steps"), run.step, run.total)
             )
 
         begins, seconds = planned_time.beginnings(
-            [job(run) for run in having] if self.devices == 1 else [planned_time.Job("", "cuda:0", None)],
+            [job(run) for run in having] if self.devices == 1 else [planned_time.Job("", ("cuda:0",), None)],
             [job(run) for run in waiting],
         )
         planned = {run.id: dict(run.planned) for run in [*having, *waiting]}

@@ -210,10 +210,13 @@ def test_devices_are_chosen_from_a_list(page, simulator) -> None:
     page.fill(".db-search", "device")
     field = page.locator("[data-setting=device] select")
     options = ["Automatic (NVIDIA GeForce RTX 4090, 24 GB)", "cuda:0: NVIDIA GeForce RTX 4090, 24 GB"]
-    options += ["cuda:1: NVIDIA GeForce RTX 3060, 12 GB", "CPU (slow)"]
+    options += ["cuda:1: NVIDIA GeForce RTX 3060, 12 GB"]
+    options += ["cuda:0,1: one run on 2 cards", "CPU (slow)"]
     until(lambda: field.locator("option").all_inner_texts() == options)
     field.select_option("cuda:1")
     until(lambda: any(body["config"].get("device") == "cuda:1" for body in posted(simulator, "check")[-1:]))
+    field.select_option("cuda:0,1")
+    until(lambda: any(body["config"].get("device") == "cuda:0,1" for body in posted(simulator, "check")[-1:]))
     file = {"name": "old.json", "mimeType": "application/json", "buffer": b'{"device": "cuda:7", "rank": 4}'}
     page.set_input_files(".db-presets input[type=file]", file)
     until(lambda: field.input_value() == "cuda:7")

@@ -104,6 +104,7 @@ class Worker:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
+    parser.add_argument("--processes")
     parser.add_argument("--total", type=int)
     parser.add_argument("--led", action="store_true")
     parser.add_argument("--tied", action="store_true")

@@ -20,14 +20,17 @@ from dreambooth_ext.commands.support import delivery
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.core.runs import job_options, run_folder, run_list
 from dreambooth_ext.core.runs.events import ENDED, EventReader
 from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.core.system import files
 from dreambooth_ext.host.environment.environment import Status
+from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.jobs import exit_reasons, worker_process
 from dreambooth_ext.host.jobs.dispatcher import Dispatcher
 from dreambooth_ext.host.jobs.job_monitor import JobMonitor
+from dreambooth_ext.host.jobs.loans import Loan
 from dreambooth_ext.host.jobs.queue import status_of
 from dreambooth_ext.host.jobs.watchdog import LOOK, Patience, Watchdog
 from dreambooth_ext.host.publishing import model_files, staging
@@ -144,9 +147,17 @@ class Place:
         return made
 
     def submit(
-        self, dispatcher: Dispatcher, name: str = "cat", steps: int = 5, saves: int = 0, device: str = "cpu", **wanted
+        self,
+        dispatcher: Dispatcher,
+        name: str = "cat",
+        steps: int = 5,
+        saves: int = 0,
+        device: str = "cpu",
+        processes: int = 1,
+        **wanted,
     ) -> run_folder.Run:
-        config = RunConfig(name=name, device=device, max_train_steps=steps, checkpointing_steps=saves)
+        about = {"device": device, "processes": processes}
+        config = RunConfig(name=name, max_train_steps=steps, checkpointing_steps=saves, **about)
         return dispatcher.submit(config, JobOptions(**wanted))
 
     def end(self) -> None:
@@ -711,6 +722,56 @@ def test_runs_on_different_devices_train_side_by_side_and_in_order_on_each(place
     )
     assert sorted(place.host.devices) == ["cuda:0"] * 3 + ["cuda:1"]
     assert place.names() == ["a.safetensors", "b.safetensors", "c.safetensors"]
+
+
+def test_a_run_on_two_cards_waits_for_both_and_has_both(place):
+    """And what is queued after it waits behind it, on either card."""
+    dispatcher = place.dispatcher(start=False)
+    first, both, second, third, other = (
+        place.submit(dispatcher, name, steps=steps, device=device, processes=processes)
+        for name, steps, device, processes in (
+            ("a", 20, "cuda:1", 1),
+            ("b", 20, "cuda:0", 2),
+            ("c", 3, "cuda:0", 1),
+            ("d", 20, "cuda:0,1", 1),
+            ("e", 3, "cuda:2", 1),
+        )
+    )
+    assert [dispatcher.devices(run) for run in (both, third)] == [("cuda:0", "cuda:1")] * 2
+    dispatcher.start()
+    for run in (first, both, second, third, other):
+        ended(run)
+    times = [begun(run)[0] for run in (first, both, second, third)]
+    assert times == sorted(times)
+    assert first.state()["heartbeat"] <= begun(both)[0] and both.state()["heartbeat"] <= begun(second)[0]
+    assert second.state()["heartbeat"] <= begun(third)[0]
+    assert begun(other)[0] < begun(both)[0]
+    assert sorted(place.host.devices) == ["cuda:0"] * 3 + ["cuda:1"] * 3 + ["cuda:2"]
+
+
+def test_a_process_is_started_for_each_card(tmp_path):
+    launcher, worker = "dreambooth_ext.engine.launching.launcher", "dreambooth_ext.engine.worker"
+    for settings, asked, started in (
+        ({}, None, ["-m", worker]),
+        ({"processes": 4}, None, ["-m", launcher, "--processes=4"]),
+        ({"device": "cuda:0,2,3"}, None, ["-m", launcher, "--processes=3"]),
+        ({"device": "cuda:0,2,3"}, 1, ["-m", worker]),
+        ({}, 2, ["-m", launcher, "--processes=2"]),
+    ):
+        assert worker_process.program(run_folder.create(tmp_path, RunConfig(name="a", **settings)), asked) == started
+
+
+def test_nothing_is_drawn_on_the_second_card_of_a_run(place):
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, "both", steps=400, device="cuda:0,1")
+    until(lambda: alive(run))
+    with pytest.raises(Refusal, match=run.id):
+        dispatcher.lend(Loan("cuda:1", Message("queue.paused")))
+    loan = Loan("cuda:2", Message("queue.paused"))
+    dispatcher.lend(loan)
+    dispatcher.give_back(loan)
+    dispatcher.command(run, "stop")
+    ended(run, "stopped")
 
 
 def test_what_waits_for_one_device_holds_up_no_other(place):

@@ -35,9 +35,15 @@ def test_what_the_check_knew_is_kept_with_the_run(tmp_path, monkeypatch):
     assert again.of([first, second, "none"]) == noted
 
 
+def test_a_run_on_two_cards_begins_when_both_are_free():
+    running = [Job("a", ("cuda:0",), 60), Job("b", ("cuda:1",), 20)]
+    waiting = [Job("c", ("cuda:0", "cuda:1"), 10), Job("d", ("cuda:1",), 5)]
+    assert beginnings(running, waiting) == ({"c": 60, "d": 70}, 75)
+
+
 def test_runs_begin_one_after_the_other_on_each_device():
-    running = [Job("a", "cuda:0", 60), Job("b", "cuda:1", None)]
-    waiting = [Job("c", "cuda:0", 10), Job("d", "cuda:1", 10), Job("e", "cuda:0", 5), Job("f", "cpu", 100)]
+    running = [Job("a", ("cuda:0",), 60), Job("b", ("cuda:1",), None)]
+    waiting = [Job("c", ("cuda:0",), 10), Job("d", ("cuda:1",), 10), Job("e", ("cuda:0",), 5), Job("f", ("cpu",), 100)]
     assert beginnings(running, waiting) == ({"c": 60, "d": None, "e": 70, "f": 0}, None)
     assert beginnings(running[:1], [waiting[0], *waiting[2:]]) == ({"c": 60, "e": 70, "f": 0}, 100)
     assert beginnings([], []) == ({}, 0)

@@ -10,7 +10,9 @@ from ...facts.setting import setting
 
 @dataclass(frozen=True)
 class MachineSettings:
-    device: str = setting("auto", "Device", "auto, cuda, cuda:1, mps or cpu.", group="Machine")
+    device: str = setting(
+        "auto", "Device", "auto, cuda, cuda:1, mps or cpu; cuda:0,1 trains the run on two cards.", group="Machine"
+    )
     processes: int = setting(
         1,
         "Processes",

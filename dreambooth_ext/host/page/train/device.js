@@ -11,6 +11,17 @@ function titled({ title, memory }) {
     return Number.isFinite(memory) ? `${title}, ${Math.round(memory / 2 ** 30)} GB` : title;
 }
 
+/** Choices of several cards for one run: neighbours two by two, and all. */
+function together(devices) {
+    const cards = devices.map((one) => one.name).filter((name) => /^cuda:\d+$/.test(name));
+    const groups = cards.flatMap((_, at) => (at % 2 ? [cards.slice(at - 1, at + 1)] : []));
+    if (cards.length > 2) groups.push(cards);
+    return groups.map((group) => {
+        const value = [group[0], ...group.slice(1).map((name) => name.slice(5))].join(",");
+        return [value, plain(T.together, { value, count: group.length })];
+    });
+}
+
 export class DeviceOptions {
     /** @param {HTMLSelectElement} control  @param {HTMLOptionElement} automatic its first option */
     constructor(control, automatic) {
@@ -20,7 +31,7 @@ export class DeviceOptions {
     /** @param {object[]} devices as GET host lists them  @param {string|undefined} given also where it is none of them */
     offer(devices = [], given) {
         say(this.automatic, plain(T.automatic, { device: devices.length ? titled(devices[0]) : T.cpu }));
-        const known = [...devices.map((one) => [one.name, `${one.name}: ${titled(one)}`]), ["cpu", T.cpu]];
+        const known = [...devices.map((one) => [one.name, `${one.name}: ${titled(one)}`]), ...together(devices), ["cpu", T.cpu]];
         if (given !== undefined && !known.some(([name]) => name === given)) known.push([given, given]);
         const key = JSON.stringify(known);
         if (key === this.key) return;

@@ -170,6 +170,7 @@ export const TRAIN = {
 
     devices: {
         automatic: "Automatic ({device})",
+        together: "{value}: one run on {count} cards",
         cpu: "CPU (slow)",
     },
 
