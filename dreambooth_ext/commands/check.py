@@ -97,11 +97,13 @@ def describe(plan: dict[str, Any]) -> list[str]:
     times = f"{plan['measurements']} times, about {plan['measuring']:.1%} of the time (measure_progress)"
     if not plan["measurements"]:
         times = "not at all"
+    pictures = f"{plan['pictures']}, class pictures {plan['class_pictures']}{kept}" if plan["pictures"] else "in shards"
+    epochs = f" ({plan['epochs']:g} epochs)" if plan["epochs"] else ""
     return [
         f"base       {plan['family']}, {plan['resolution']} pixels",
-        f"pictures   {plan['pictures']}, class pictures {plan['class_pictures']}{kept}{encoded}",
+        f"pictures   {pictures}{encoded}",
         f"measured   {times}",
-        f"steps      {plan['steps']} ({plan['epochs']:g} epochs), text encoder {plan['text_encoder_steps']}",
+        f"steps      {plan['steps']}{epochs}, text encoder {plan['text_encoder_steps']}",
         f"device     {plan['device']}, {plan['optimizer']}, precision {precision}",
         f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}",
         f"disk       up to {size(plan['disk'])} of {size(plan['disk_available'])} free",

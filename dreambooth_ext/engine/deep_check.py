@@ -32,6 +32,7 @@ from .data import hub_dataset
 from .data.dataset import Dataset
 from .models.base import Base
 from .runtime.device import choose_device, take_device
+from .shards import opening
 from .training import class_images
 from .training.backbones import STARTS
 
@@ -63,6 +64,7 @@ def look(asked: CompletedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     except UserError as error:
         problems.append(error.problem)
     count = picture_entries.trained(found) or in_data_set(config, problems, warnings)
+    problems += in_shards(config, subjects)
     steps, epochs = plan.length(config, count)
     classes = sum(entry.is_class for entry in found) + missing
     held = sum(entry.is_held for entry in found)
@@ -97,13 +99,24 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Probl
     return count or 0
 
 
+def in_shards(config: ResolvedConfig, subjects: Subjects) -> list[Problem]:
+    """Return what keeps a run from reading the shards that it is to train on."""
+    if not config.train_shards_path_or_url:
+        return []
+    try:
+        opening.look(config, subjects, opening.listed(config))
+    except UserError as error:
+        return [error.problem]
+    return []
+
+
 def readable(config: ResolvedConfig, subjects: Subjects, base: Base, warnings: list[Problem]) -> list[Entry]:
     """Return the pictures that can be decoded, and name broken ones in `warnings`. Raises UserError if none is left.
 
     Of very many pictures only an even selection is checked, so that the answer comes in time.
     """
     entries, problems = picture_entries.entries(config, subjects)
-    if problems or (config.dataset_name and not entries):
+    if problems or (not entries and (config.dataset_name or config.train_shards_path_or_url)):
         return []  # already reported by `checks`, or still on Hugging Face
     looked_at = entries[:: -(-len(entries) // MOST_READ)] if entries else []
     prior = any(entry.is_class for entry in looked_at)  # missing ones are drawn by the run

@@ -34,6 +34,7 @@ from .optimization.optimizer_creation import choose_optimizer, make_optimizer
 from .quantisation.packings import PACKINGS, missing_packing
 from .runtime import compilation, distributed, memory
 from .runtime.device import choose_device
+from .shards.opening import kept_bytes
 from .streaming import conditions
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
@@ -234,7 +235,7 @@ def disk_need(config: ResolvedConfig, base: Base, steps: int, epochs: float) -> 
     saves = completion.saves_on_the_way(config, steps, epochs)
     states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
     models = (saves if config.save_intermediate_models else 0) + 1
-    return state * states + part.model * PRECISION_BYTES[config.save_precision] * models
+    return kept_bytes(config) + state * states + part.model * PRECISION_BYTES[config.save_precision] * models
 
 
 def resource_problems(plan: Plan, config: ResolvedConfig) -> list[Problem]:
@@ -268,8 +269,10 @@ def memory_remedies(config: RunConfig) -> list[Message]:
 
 
 def length(config: ResolvedConfig, pictures: int) -> tuple[int, float]:
-    """Return the steps and epochs of a run on so many pictures; an estimate with aspect ratio buckets, whose last
-    batches are smaller."""
+    """Return the steps and epochs of a run on so many pictures, 0 epochs on shards; an estimate with aspect ratio
+    buckets, whose last batches are smaller."""
+    if config.train_shards_path_or_url:
+        return config.max_train_steps or 0, 0.0
     batches = max(1, math.ceil(pictures / config.train_batch_size))  # of an epoch; its last one may be smaller
     at_once = config.gradient_accumulation_steps * config.processes
     steps = config.max_train_steps or math.ceil((config.num_train_epochs or 1) * batches / at_once)

@@ -46,6 +46,7 @@ from .runtime import cards, compilation, distributed, kernels, memory, process_g
 from .runtime.accelerator import make_accelerator
 from .runtime.control import Control, Follower, Stopped, take_standard_input
 from .runtime.device import take_device
+from .shards.run_shards import of_run
 from .training import class_images, loop_state, training_state
 from .training.backbones import STARTS
 from .training.fixed_loss import FixedLoss
@@ -213,7 +214,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
             pictures=kinds.count(False),
             class_pictures=kinds.count(True),
             steps=total,
-            epochs=total / dataset.order.steps(1, accelerator.num_processes),
+            epochs=dataset.order.planned_epochs(total, accelerator.num_processes),
             free=free_bytes(run),
             missing=0,
             held=len(dataset.held),
@@ -227,7 +228,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         if distributed.is_first() and not is_old:
             note_base(run, base.files, base.files.wholes.notes())
         saver = Saver(run, config, base, method, control, dataset, accelerator)
-        with contextlib.closing(saver):
+        with contextlib.closing(saver), contextlib.closing(dataset):
             state = loop_state.begin(config, method, dataset, accelerator, total, resumed)
             loop = Loop(config, method, dataset, accelerator, control, saver, total, state, fixed)
             if config.compile == "on" and state.step < total:
@@ -301,6 +302,8 @@ def gather(
 ) -> Dataset:
     """Set up the run's data set: draw missing class pictures and cache latents, after which the VAE is released.
     meanwhile: only check the pictures, and cache their latents when steps first need them."""
+    if config.train_shards_path_or_url:
+        return of_run(config, subjects, base, run, control, accelerator)
     device = accelerator.device
     with accelerator.main_process_first():
         if isinstance(base, LatentBase):  # unconditional models have no class pictures

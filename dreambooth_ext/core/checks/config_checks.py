@@ -27,6 +27,7 @@ from ..facts.methods import FORMATS, METHOD_LABELS, PROMPTED_METHODS, SUBJECT_ME
 from ..facts.setting import Setting
 from ..guide import completion, tables
 from ..messages.message import Message, reason_of
+from ..shards import shard_checks
 from ..system.files import expanded
 from . import base_header, method_checks, without_effect
 
@@ -114,6 +115,7 @@ def problems(config: RunConfig, asked: RunConfig | None = None, subjects: Subjec
     found += _format_problems(config)
     found += _base_problems(config.base_model, needed=config.method in PROMPTED_METHODS)
     found += picture_entries.problems(config, subjects)
+    found += shard_checks.problems(asked or config)
     found += rate_problems(config, config.max_train_steps)
     found += _length_problems(config)
     found += _device_problems(config)

@@ -128,6 +128,7 @@ ROWS = (
     ),
     Row("shuffle_tags", _has_one_tag, "effect.one_tag"),
     Row("keep_tokens", lambda c, _: not _varies(c), "effect.no_variation"),
+    Row("shuffle_buffer", lambda c, _: not c.train_shards_path_or_url, "effect.no_shards"),
     Row("caption_separator", lambda c, _: not _varies(c), "effect.no_variation"),
     # --- class pictures
     Row("class_data_dir", _has_no_prior, "effect.no_prior"),

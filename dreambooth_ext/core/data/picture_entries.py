@@ -49,8 +49,8 @@ def trained(entries: Iterable[Entry]) -> int:
 
 def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
     """Whether pictures are encoded before training; if left open, they are when each is always cropped the same way."""
-    if config.method not in PROMPTED_METHODS:
-        return False  # it trains on the pixels
+    if config.method not in PROMPTED_METHODS or config.train_shards_path_or_url:
+        return False  # it trains on the pixels, or on pictures that come and go
     if config.cache_latents is not None:
         return config.cache_latents
     return config.center_crop and not inpainting
@@ -174,6 +174,8 @@ def entries(config: RunConfig, subjects: Subjects | None = None) -> tuple[list[E
     problems: list[Problem] = []
     if config.dataset_name and config.method not in PROMPTED_METHODS:
         return [], _dataset_problems(config)  # the engine fetches them, and then names their folder
+    if config.train_shards_path_or_url:
+        return [], []  # the engine reads them while it trains
     for index, concept in enumerate(known):
         left = LeftOut()
         found, trouble = _instance_pictures(concept, folders, left)
@@ -261,7 +263,7 @@ def _instance_entries(
         repeats, words = named.of(item) if named else (1, "")
         subject = concept if not words or prompt else dataclasses.replace(concept, instance_prompt=words)
         path = item.path
-        all_captions = [_instance_caption(config, subject, path, text, identifier) for text in own or (None,)]
+        all_captions = [instance_caption(config, subject, path, text, identifier) for text in own or (None,)]
         made.append(
             Entry(
                 path,
@@ -312,7 +314,8 @@ class _FolderNames:
         return (int(match[1]), match[2].strip()) if match else None
 
 
-def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str | None, identifier: str) -> str:
+def instance_caption(config: RunConfig, concept: Concept, path: Path, text: str | None, identifier: str) -> str:
+    """One of a picture's captions. text: what its caption file or sample says, None if that is nothing."""
     prompt, subset = concept.instance_prompt, concept.subset
     if subset:  # as kohya: the caption as it is, else class_tokens
         own_name = identifier if config.method in SUBJECT_METHODS else captions.cleaned_name(path)

@@ -88,6 +88,8 @@ def fill_in(
         data_set = (subjects or Subjects.of(config)).data_set
         if data_set and any(subset.class_folder for subset in data_set.subsets):
             fill("with_prior_preservation", True, Message("guide.class_pictures"))
+    if config.train_shards_path_or_url:
+        fill("use_captions", True, Message("guide.captions_of_shards"))
     if config.method == "lora":
         config = _with_bundle(config, fill)
     if is_zero(config.text_encoder_lr) and config.text_encoder_2_lr in (None, 0):
@@ -193,7 +195,7 @@ def name_for(config: RunConfig) -> str:
 
 def _name_of_pictures(config: RunConfig, word: str = "") -> str:
     folders = [
-        getattr(config, config.pictures_setting),
+        getattr(config, config.pictures_setting) or config.train_shards_path_or_url.partition("{")[0],
         *(concept.get("instance_data_dir") for concept in config.concepts),
     ]
     named = (expanded(folder).resolve().name for folder in folders if is_path(folder))

@@ -27,10 +27,11 @@ def _status(event: dict[str, Any]) -> str:
     if "stage" in event:
         return f"{event['stage']} {event['done']}" + (f"/{event['of']}" if event["of"] else "")
     if plan := event.get("plan"):
-        return (
-            f"{plan['family']} at {plan['resolution']}, {plan['pictures']} pictures, {plan['steps']} steps "
-            f"({plan['epochs']:g} epochs) with {plan['optimizer']} on {plan['device']}, {plan['mixed_precision']}"
-        )
+        length = f"{plan['pictures']} pictures, {plan['steps']} steps ({plan['epochs']:g} epochs)"
+        if not plan["pictures"]:
+            length = f"pictures in shards, {plan['steps']} steps"
+        device = f"{plan['device']}, {plan['mixed_precision']}"
+        return f"{plan['family']} at {plan['resolution']}, {length} with {plan['optimizer']} on {device}"
     return event["status"]
 
 

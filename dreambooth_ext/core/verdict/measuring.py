@@ -80,7 +80,8 @@ def planned(
     """
     in_all = steps * work(config, pictures, classes > 0)
     budget = SHARE * in_all
-    if not config.measure_progress or steps < 2 or (sizes and not sizes.passes):
+    is_off = not config.measure_progress or bool(config.train_shards_path_or_url)  # shards have no picture to return to
+    if is_off or steps < 2 or (sizes and not sizes.passes):
         return Measuring((), Sizes(), 0.0)
     if sizes is None:
         sizes = _sizes(config, budget, held > 0, classes > 0)

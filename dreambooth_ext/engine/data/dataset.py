@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -120,6 +121,19 @@ class Dataset:
         """Return every caption that a batch can contain, once each; None if tags vary, since there are too many to
         list."""
         return every_caption(self.pictures, self.held, self._variations)
+
+    # --- where training is
+
+    def place(self, batches: int) -> dict[str, Any]:
+        """Return what a training state notes, to `go_on` with the batch of this number."""
+        return {"batches": batches}
+
+    def go_on(self, step: int, noted: Mapping[str, Any]) -> None:
+        """Let `step` begin where a training state has noted its `place`."""
+        self.order.go_on(step, noted["batches"])
+
+    def close(self) -> None:
+        """Let go of what is read."""
 
     # --- batches
 

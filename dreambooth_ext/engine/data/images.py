@@ -14,12 +14,15 @@ from ...core.pictures.training_crop import Crop
 from ..pictures.picture_file import open_picture, to_srgb
 
 
-def training_pixels(path: Path, crop: Crop, flip: bool = False, opaque: bool = False) -> Tensor:
-    """Return the cropped picture as uint8 (3, height, width). `to_model` scales it to [-1, 1].
+def training_pixels(
+    path: Path, crop: Crop, flip: bool = False, opaque: bool = False, content: bytes | None = None
+) -> Tensor:
+    """Return the cropped picture as uint8 (3, height, width). `to_model` scales it to [-1, 1]. content: its bytes, if
+    it is no file of its own.
 
     Raises UserError naming the file, also if its size is not the one that `crop` was made for.
     """
-    image = open_picture(path, opaque)
+    image = open_picture(path, opaque, content=content)
     require_size(path, image, crop)
     image = to_srgb(cropped(image, crop, crop.target))
     if flip:

@@ -83,6 +83,10 @@ class Order:
         """Return the epoch, counted from 0, in which a step begins."""
         return self.consumed(step, world) // self.batches_per_epoch
 
+    def planned_epochs(self, steps: int, world: int = 1) -> float:
+        """Return how many epochs a run of so many steps has; 0 if that is not known."""
+        return steps / self.steps(1, world)
+
     # --- batches
 
     def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> list[Turn]:

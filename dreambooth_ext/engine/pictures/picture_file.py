@@ -42,30 +42,37 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Image.init()  # registers WebP now, so that threads do not race for it at the first picture
 
 
-def picture_size(path: Path, formats: Sequence[str] = FORMATS) -> tuple[int, int]:
-    """Return the upright picture's (width, height) from the file's header. Raises UserError as `open_picture` does."""
-    with opened(path, formats) as image:
+def picture_size(path: Path, formats: Sequence[str] = FORMATS, content: bytes | None = None) -> tuple[int, int]:
+    """Return the upright picture's (width, height) from the file's header. Raises UserError as `open_picture` does.
+
+    content: see `opened`; its first part is enough if it holds the header.
+    """
+    with opened(path, formats, content) as image:
         return image.size[::-1] if orientation_of(image) >= 5 else image.size
 
 
 def open_picture(
-    path: Path, opaque: bool = False, formats: Sequence[str] = FORMATS, at_least: int | None = None
+    path: Path,
+    opaque: bool = False,
+    formats: Sequence[str] = FORMATS,
+    at_least: int | None = None,
+    content: bytes | None = None,
 ) -> Image.Image:
     """Open a picture as upright RGB. Transparent parts become white; of an animation, the first frame is used. Pixel
     values are still in the file's colour profile, if it has one; apply `to_srgb` after scaling.
 
     opaque: transparent parts keep their stored colours instead. at_least: a JPEG or WebP may come smaller, which is
-    several times quicker, if its shorter side still has this many pixels.
+    several times quicker, if its shorter side still has this many pixels. content: see `opened`.
 
     Raises UserError naming the file if it is missing, damaged, too large or not a picture.
     """
-    with opened(path, formats) as image:
+    with opened(path, formats, content) as image:
         orientation = orientation_of(image)  # before load: it may find EXIF at a PNG's end, which picture_size ignores
         try:
             if at_least:
                 _draft(image, at_least)
             image = _webp_by_opencv(image, path, at_least) or image
-            load(image, path)
+            load(image, path, content)
             profile = image.info.get("icc_profile") if image.mode.startswith("RGB") else None
             image = image.convert("RGBA").convert("RGB") if opaque and has_alpha(image) else _to_rgb(image)
             image = image.transpose(TURNS[orientation]) if orientation in TURNS else image
@@ -123,14 +130,16 @@ def to_srgb(image: Image.Image) -> Image.Image:
         return image
 
 
-def opened(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+def opened(path: Path, formats: Sequence[str] = FORMATS, content: bytes | None = None) -> Image.Image:
     """Open a picture with only its header read; close it, or use it in a `with`.
 
+    content: its bytes, if it is no file of its own; `path` then only names it.
     Raises UserError as `open_picture` does.
     """
     try:
-        require_ordinary(path)
-        image = Image.open(path, formats=formats)
+        if content is None:
+            require_ordinary(path)
+        image = Image.open(path if content is None else io.BytesIO(content), formats=formats)
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except Image.UnidentifiedImageError as error:
@@ -145,10 +154,10 @@ def opened(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
     return image
 
 
-def load(image: Image.Image, path: Path) -> None:
+def load(image: Image.Image, path: Path, content: bytes | None = None) -> None:
     """Decode what `opened` gave. Raises what is in DAMAGE."""
     if image.format in ("JPEG", "MPO"):  # MPO: a JPEG with further pictures behind it
-        require_few_passes(path.read_bytes())
+        require_few_passes(path.read_bytes() if content is None else content)
     try:
         image.load()
     except RuntimeError as error:

@@ -295,7 +295,7 @@ class Loop:
             return  # also at the start, when nothing has been learned yet
         state.settle()
         batches = self.dataset.order.consumed(state.step, self.accelerator.num_processes)
-        trainer, weights = {**state.trainer(), "batches": batches}, self.method.state_dict()
+        trainer, weights = {**state.trainer(), **self.dataset.place(batches)}, self.method.state_dict()
         keeping = {"limit": self.config.checkpoints_total_limit, **keeping}
         folder = self.control.run.checkpoints
         with self._saving():

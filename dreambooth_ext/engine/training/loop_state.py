@@ -196,7 +196,7 @@ def begin(
     if resumed:
         step, known = resumed.step, resumed.trainer()
         if "batches" in known:  # else an earlier version wrote it, with as many processes as there are now
-            dataset.order.go_on(step, known["batches"])
+            dataset.go_on(step, known)
         load_state(optimizer.optimizer, known["optimizer"])
         if ema:
             ema.load_state_dict(known["ema"])

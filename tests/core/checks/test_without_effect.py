@@ -47,6 +47,10 @@ EXAMPLES = {
         {"shuffle_tags": True, "instance_prompt": "zkz person"},
         {"instance_prompt": "zkz, a person"},
     ),
+    ("shuffle_buffer", "effect.no_shards"): (
+        {"method": "finetune", "shuffle_buffer": 50},
+        {"train_shards_path_or_url": "https://host/x.tar", "max_train_steps": 5},
+    ),
     ("keep_tokens", "effect.no_variation"): ({"keep_tokens": 2}, {"tag_dropout": 0.1}),
     ("caption_separator", "effect.no_variation"): (
         {"caption_separator": ";", "use_captions": True},

@@ -48,6 +48,7 @@ def test_every_kind_of_path_is_there():
     assert set(PATHS) == {
         *("base_model", "instance_data_dir", "class_data_dir", "train_data_dir", "dataset_config", "model_config"),
         *("prompt_template", "network_weights", "embedding_weights", "hypernetwork_weights", "mask_dir"),
+        "train_shards_path_or_url",
     }
     assert set(CONCEPT_KEYS) - set(SETTINGS) == {"repeats"}  # the others are of the settings' kinds
     assert SETTINGS["prompt_template"].words == tuple(prompt_templates.BUILT_IN)

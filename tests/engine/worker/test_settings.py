@@ -22,7 +22,7 @@ from dreambooth_ext.engine.data import hub_dataset
 from dreambooth_ext.engine.formats import hub_upload
 from dreambooth_ext.engine.runtime import compilation
 from dreambooth_ext.engine.streaming import conditions
-from tests import tiny, training
+from tests import shards, tiny, training
 from tests.training import Trainer
 
 # --- where to look
@@ -131,6 +131,7 @@ MASKED = {"instance_data_dir": "masked"}
 PIXELS = {"method": "unconditional"}
 GRIDS = {**PIXELS, "validation_steps": 2}
 AVERAGE = {**PIXELS, "use_ema": True, "max_train_steps": 3}
+UNNAMED = {"method": "finetune", "instance_data_dir": "", "instance_prompt": None}
 PUSHED = {"push_to_hub": True, "max_train_steps": 1}
 
 # setting: where to look, another value, what else is set. "wide" and the like are made by the fixture `lab`.
@@ -178,6 +179,8 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "tag_dropout": (learned, 0.7, CAPTIONS),
     "caption_separator": (learned, "e", {**CAPTIONS, "tag_dropout": 0.7}),
     "validation_split": (learned, 1, {}),
+    "train_shards_path_or_url": (learned, "shards", UNNAMED),
+    "shuffle_buffer": (learned, 1, {**UNNAMED, "train_shards_path_or_url": "shards"}),
     "validation_loss_steps": (validated, 1, {"validation_split": 1, "validation_loss_steps": 2}),
     "measure_progress": (measured, False, MEASURED),
     "keep_back_pictures": (kept_back, False, {"instance_data_dir": "eleven"}),
@@ -334,6 +337,7 @@ class Lab:
             ("mask_dir", "masks"): masked(folder / "masks_apart", "", (0, 0, 64, 16)),
             ("train_data_dir", "other"): folder / "other",
             ("model_config", "wide_config"): tiny.pixel_config(folder / "wide", block_out_channels=[16, 16]),
+            ("train_shards_path_or_url", "shards"): shards.write(folder / "shards", (4, 4)),
             ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),
         }
         folders = folder / "folders"
@@ -361,13 +365,13 @@ class Lab:
 
     def run(self, settings: dict[str, Any]) -> Run:
         given = {"max_train_steps": 2, **settings}
-        paths = ("_dir", "_model", "_weights", "_config")
+        paths = ("_dir", "_model", "_weights", "_config", "_url")
         given = {key: str(self.known.get((key, value), value)) if key.endswith(paths) else value
                  for key, value in given.items()}  # fmt: skip
         if given.get("concepts") == "concepts":
             folder = self.trainer.settings["instance_data_dir"]
             given["concepts"] = [{"instance_data_dir": folder, "instance_prompt": "a cat"}]
-        elif given.get("instance_data_dir") == "" and not given.get("dataset_config"):
+        elif given.get("instance_data_dir") == "" and not {"dataset_config", "train_shards_path_or_url"} & given.keys():
             del given["instance_data_dir"], given["instance_prompt"]
         if "dataset_name" in given:
             given["train_data_dir"] = ""

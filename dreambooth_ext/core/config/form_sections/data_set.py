@@ -7,9 +7,31 @@ from dataclasses import dataclass
 from ...facts.methods import PROMPTED
 from ...facts.setting import setting
 
+SHARDED = ("finetune", "lora")  # the methods that train on shards
+
 
 @dataclass(frozen=True)
 class DataSetSettings:
+    train_shards_path_or_url: str = setting(
+        "",
+        "Shards",
+        "Instead of a folder with pictures: tar files in the WebDataset format, which are read while training, so that "
+        "a data set can be larger than the disk. A folder of .tar files, or a file, link, hf:// or s3:// address with "
+        "patterns such as {0000..0099}. Captions come from the .txt or .json beside each picture.",
+        group="Data set",
+        kind="path",
+        methods=SHARDED,
+    )
+    shuffle_buffer: int = setting(
+        2000,
+        "Shuffle buffer",
+        "How many pictures of the shards are shuffled together. Those of remote shards are kept on disk meanwhile: "
+        "2000 take about half a gigabyte, three times.",
+        group="Data set",
+        minimum=1,
+        maximum=100_000,
+        methods=SHARDED,
+    )
     dataset_config: str | None = setting(
         None,
         "kohya data set",

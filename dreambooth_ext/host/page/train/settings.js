@@ -206,10 +206,11 @@ export class Settings {
         };
         const prompts = this.prompts();
         fill("name", this.suggestedName());
-        fill("instance_data_dir", this.given("concepts")?.length ? "" : this.folder);
+        const isElsewhere = this.given("concepts")?.length || (this.given("train_shards_path_or_url") && this.uses("train_shards_path_or_url"));
+        fill("instance_data_dir", isElsewhere ? "" : this.folder);
         fill("train_data_dir", this.given("dataset_name") ? "" : this.folder);
         fill("placeholder_token", this.teachesWord ? this.word : "");
-        fill("instance_prompt", this.given("concepts")?.length ? "" : prompts.instance);
+        fill("instance_prompt", isElsewhere ? "" : prompts.instance);
         if (this.given("with_prior_preservation") === true) fill("class_prompt", prompts.ofClass);
         fill("validation_prompts", this.testPrompts().length ? this.testPrompts() : undefined);
         const drawn = this.given("validation_prompts") || filled.validation_prompts;

@@ -105,16 +105,18 @@ export class Summary {
         const config = settings.config();
         const of = (name) => config[name] ?? filled[name]?.value;
         const plan = result?.plan;
-        const count = plan?.pictures ?? pictures.count;
+        const sharded = Boolean(settings.uses("train_shards_path_or_url") && config.train_shards_path_or_url);
+        const count = sharded ? 1 : plan?.pictures ?? pictures.count;
         const steps = plan?.steps ?? of("max_train_steps");
         if (!count || !steps) fill(this.sentence, element("span", { class: "db-quiet", text: T.nothingYet }));
         else {
             const kind = document.createTextNode(settings.bindsWord ? TEXTS.types[settings.subjectType]?.[0] || settings.subjectType : T[settings.method] || TEXTS.methods[settings.method] || settings.method);
             const text = plan?.text_encoder_steps ?? of("text_encoder_steps");
             const rate = typeof of("learning_rate") === "number" ? number(of("learning_rate")) : value(of("learning_rate"));
-            fill(this.sentence, phrase(text ? T.sentence : T.sentenceWithoutText, { count, kind, steps: number(steps), rate, text: number(text) }));
+            const sentence = text ? T.sentence : T.sentenceWithoutText;
+            fill(this.sentence, phrase(sharded ? T.sentenceOfShards : sentence, { count, kind, steps: number(steps), rate, text: number(text) }));
         }
-        this.#showFacts(plan, result, { count, steps, epochs: plan?.epochs ?? this.#epochs(of, steps, count) });
+        this.#showFacts(plan, result, { count, steps, epochs: sharded ? null : plan?.epochs ?? this.#epochs(of, steps, count) });
         const reasons = Object.entries(filled).filter(([, one]) => one.reason);
         fill(this.reasonList, reasons.map(([name, one]) => this.#reason(name, one)));
         show(this.reasons, reasons.length > 0);

@@ -101,6 +101,7 @@ export const TRAIN = {
         title: "Your training",
         sentence: "{count} pictures, {kind}: {steps} steps at a learning rate of {rate}, the text encoder for {text} steps.",
         sentenceWithoutText: "{count} pictures, {kind}: {steps} steps at a learning rate of {rate}.",
+        sentenceOfShards: "Pictures in shards, {kind}: {steps} steps at a learning rate of {rate}.",
         finetune: "fine-tuning",
         unconditional: "unconditional",
         nothingYet: "Add pictures to see what the guide recommends.",

@@ -1,0 +1,81 @@
+"""Opens a run's shards: lists them, notes which they are, and looks into the first before anything is trained."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+from ...core.config import links
+from ...core.config.parsing import shown, some
+from ...core.config.stages import ResolvedConfig
+from ...core.data.concepts import Subjects
+from ...core.errors import Problem, UserError
+from ...core.messages.message import Message
+from ...core.shards.shard_names import FIELD
+from ...core.system import files
+from ..data.picture_checks import Warn
+from . import readers
+from .readers import Shard
+from .samples import InPlace, Samples
+from .windows import Builder
+
+LIST = "shards.json"  # in the run's folder
+FOLDER = "shards"  # the same: what is kept of remote ones
+LOOKED_AT = 16  # samples
+USUAL_BYTES = 300_000  # of a picture's file
+KEPT = 3  # windows on disk at once: the last, the one that is trained on, and the next
+
+
+def kept_bytes(config: ResolvedConfig) -> int:
+    """Return about how many bytes of remote pictures a run keeps on disk."""
+    text = config.train_shards_path_or_url
+    return KEPT * config.shuffle_buffer * USUAL_BYTES if links.is_link(text) else 0
+
+
+def prepare(run: Path, shards: list[Shard], warn: Warn) -> None:
+    """Note the shards of a run at its first start, and remove what an earlier session kept. Done by one process."""
+    shutil.rmtree(run / FOLDER, ignore_errors=True)
+    if not (run / LIST).exists():
+        rows = [[shard.name, shard.size, shard.time] for shard in shards]
+        files.write_json(run / LIST, rows)
+    elif added := len(shards) - len(of_run(run, shards)):
+        warn(Problem("shards.added", FIELD, count=added))
+
+
+def of_run(run: Path, shards: list[Shard]) -> list[Shard]:
+    """Return the shards that a run has noted, in its order. Raises UserError if some are gone or have changed."""
+    try:
+        rows = [(str(name), int(size), int(time)) for name, size, time in files.read_json(run / LIST)]
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError("pictures.list_damaged", "run", file=LIST, run=run.name) from error
+    known = {shard.name: shard for shard in shards}
+    if gone := [name for name, _, _ in rows if name not in known]:
+        raise UserError("shards.gone", FIELD, names=some(gone))
+    for name, size, when in rows:
+        if (known[name].size, known[name].time) != (size, when):
+            raise UserError("shards.changed", FIELD, shard=name)
+    return [known[name] for name, _, _ in rows]
+
+
+def look(config: ResolvedConfig, subjects: Subjects, shards: list[Shard]) -> None:
+    """Read the first samples. Raises UserError if the shard cannot be read, or none of them can be trained on."""
+    samples = Samples(config, subjects.concepts[0])
+    builder = Builder(config, samples, shards, Path(), lambda problem: None)
+    index = builder.order(0)[0]
+    shard, count = shards[index], 0
+    reason: str = Message("shards.no_sample")
+    with contextlib.closing(readers.opened(shard, 0, "", time.sleep)) as reader:
+        for found, _ in samples.of(reader, shard.title, InPlace()):
+            made = samples.record(found, index, shard.title)
+            if not isinstance(made, str):
+                return
+            reason, count = made, count + 1
+            if count == LOOKED_AT:
+                break
+    raise UserError("shards.nothing_usable", FIELD, count=count, shard=shown(shard.name), reason=reason)
+
+
+def listed(config: ResolvedConfig) -> list[Shard]:
+    return readers.listed(links.whole(config.train_shards_path_or_url))

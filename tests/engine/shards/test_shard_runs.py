@@ -1,0 +1,139 @@
+"""Runs on shards: to the same bits after an interruption, and with several processes as with one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.shards import opening
+from tests import shards, training
+from tests.engine.downloads.servers import Answers, Server, served, whole
+from tests.engine.runtime.test_distributed import together
+from tests.engine.worker.test_resume import check
+from tests.training import Trainer
+
+SETTINGS = {
+    "method": "finetune",
+    "instance_prompt": None,
+    "instance_data_dir": "",
+    "shuffle_buffer": 4,
+    "train_batch_size": 2,
+    "max_train_steps": 6,
+    "random_flip": True,
+    "caption_dropout": 0.3,
+}
+COUNTS = (3, 4, 2)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Trainer:
+    return Trainer(tmp_path, train_shards_path_or_url=shards.write(tmp_path / "shards", COUNTS), **SETTINGS)
+
+
+@pytest.fixture
+def server():
+    with served() as made:
+        yield made
+
+
+def offer(server: Server, folder: Path) -> str:
+    """The shards of a folder over http; their pattern."""
+    shards.write(folder, COUNTS)
+    for path in folder.iterdir():
+        server.answers[f"/{path.name}"] = whole(path.read_bytes())
+    return server.link("/train-{0000..0002}.tar")
+
+
+def test_goes_on_from_any_step_in_windows_and_epochs_to_the_same_bits(trainer):
+    whole = check(trainer, (1, 2, 3, 5))
+    epochs = [event["epoch"] for event in training.events(whole, "step")]
+    assert epochs == sorted(epochs) and epochs[-1] >= 1
+    assert whole.state()["plan"]["pictures"] == 0 and whole.state()["plan"]["encodes"] == "always"
+
+
+def test_a_lora_in_buckets_with_random_crops(tmp_path):
+    sizes = ((256, 256), (320, 192), (192, 320))
+    where = shards.write(tmp_path / "shards", COUNTS, sizes)
+    about = {"method": "lora", "rank": 4, "enable_bucket": True, "resolution": 256, "center_crop": False}
+    trainer = Trainer(tmp_path, train_shards_path_or_url=where, **{**SETTINGS, **about, "max_train_steps": 3})
+    check(trainer, (2,))
+
+
+def test_remote_shards_train_as_local_ones_and_leave_nothing(tmp_path, trainer, server):
+    local = trainer.train()
+    remote = trainer.train(train_shards_path_or_url=offer(server, tmp_path / "shards"))
+    assert training.difference(training.weights(local), training.weights(remote)) == ""
+    assert [path.name for path in (remote.path / opening.FOLDER).iterdir()] == ["window.lock"]
+
+
+def test_two_processes_train_as_one_that_accumulates_two_batches(tmp_path, trainer, server):
+    """Each picture once for both, also where one reads it for the other; and with another number from there on."""
+    settings = {"optimizer": "sgd", "learning_rate": 0.05, "train_shards_path_or_url": offer(server, tmp_path / "s")}
+    one = trainer.train(**settings, gradient_accumulation_steps=2)
+    two = trainer.create(**settings)
+    assert together(two, total=4) == [worker.DONE, worker.DONE], training.log(two)
+    asked = len(server.asked)
+    assert together(two, total=6) == [worker.DONE, worker.DONE], training.log(two)
+    assert len(server.asked) > asked
+    expected, found = training.weights(one), training.weights(two)
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-6, msg=key)
+    assert training.trainer_state(two)["batches"] == 12 and training.trainer_state(two)["place"]["epoch"] >= 1
+
+
+def test_killed_while_a_window_is_read(tmp_path, trainer, server):
+    """A real process, and a server that stops in the middle of a later shard."""
+    pattern = offer(server, tmp_path / "shards")
+    expected = trainer.train(train_shards_path_or_url=pattern, checkpointing_steps=1)
+    run = trainer.create(train_shards_path_or_url=pattern, checkpointing_steps=1)
+    answers = dict(server.answers)
+
+    def stops(path: Path):
+        def answer(http: Answers) -> None:
+            content = path.read_bytes()
+            http.start(ETag='"1"', Content_Length=len(content))
+            http.wfile.write(content[: len(content) // 2])
+            http.wfile.flush()
+            http.server.released.wait(60)
+
+        return answer
+
+    process = training.start(run)
+    deadline = time.monotonic() + 120
+    while not training.events(run, "step") and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    server.answers = {name: stops(tmp_path / "shards" / name[1:]) for name in answers}
+    time.sleep(0.5)
+    process.kill()
+    assert process.wait() not in (0, 1, 3), training.log(run)
+    server.answers = answers
+    assert training.go_on(run) == worker.DONE, training.log(run)
+    training.assert_same_run(expected, run)
+
+
+def test_a_shard_that_is_cut_ends_the_run_with_its_name_and_its_state_kept(tmp_path, trainer):
+    for index in range(3):
+        path = tmp_path / "shards" / f"train-{index:04d}.tar"
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        run = trainer.create(max_train_steps=20)
+        assert training.go_on(run) in (worker.FAILED, worker.BAD_INPUT)
+        problem = run.state()["problem"]
+        assert path.name in problem["message"] and "ends in the middle" in problem["message"], problem
+        path.write_bytes(content)
+
+
+def test_a_vanished_shard_is_named(tmp_path, trainer):
+    run = trainer.create()
+    (tmp_path / "shards" / "train-0001.tar").unlink()
+    pattern = f"{tmp_path}/shards/train-{{0000..0002}}.tar"
+    assert training.go_on(run) == worker.DONE, "of a folder, what is there at the first start is trained on"
+    run.path.joinpath("config.json").write_text(
+        run.path.joinpath("config.json").read_text().replace(str(tmp_path / "shards") + '"', pattern + '"')
+    )
+    assert training.go_on(run, total=8) == worker.BAD_INPUT
+    assert "train-0001.tar' is not there" in run.state()["problem"]["message"]
