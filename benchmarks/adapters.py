@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.facts.lora_types import LORA_TYPES
 from dreambooth_ext.engine.networks import layer_adapters, lora_network
-from dreambooth_ext.engine.networks.adapter import Adapter
+from dreambooth_ext.engine.networks.adapter import Adapter, apply, exact
 
 from . import bases
 
@@ -37,10 +37,16 @@ SETTINGS = {"method": "lora", "rank": 16, "alpha": 16.0, "target_modules": ["att
 @contextlib.contextmanager
 def written_out(is_so: bool) -> Iterator[None]:
     """Adapters compute their change and apply it like a weight, as they all did once."""
+
+    def plain(made: Adapter, inputs: Tensor, layer: nn.Linear | nn.Conv2d, output: Tensor | None = None) -> Tensor:
+        with exact(inputs):
+            changed = made.change(layer.weight)
+        return apply(layer, inputs, changed)
+
     with contextlib.ExitStack() as patches:
-        for kind in layer_adapters.ADAPTERS if is_so else ():
+        for kind in (Adapter, *layer_adapters.ADAPTERS) if is_so else ():
             if "forward" in vars(kind):
-                patches.enter_context(mock.patch.object(kind, "forward", Adapter.forward))
+                patches.enter_context(mock.patch.object(kind, "forward", plain))
         yield
 
 
@@ -98,7 +104,7 @@ def apart(kind: str, resolution: int, before: bool) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adapters")
     parser.add_argument("--resolution", type=int, default=256)
-    parser.add_argument("--type", nargs="+", choices=tuple(LORA_TYPES), default=("lora", "dora", "lokr", "oft"))
+    parser.add_argument("--type", nargs="+", choices=tuple(LORA_TYPES), default=("lora", "dora", "loha", "lokr", "oft"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--before", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)

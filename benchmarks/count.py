@@ -59,12 +59,13 @@ def count(config: RunConfig, family: str) -> dict[str, int]:
     base, counted = base_of(config, family), {}
     with fake_card() as alive:
         if config.with_prior_preservation:
+            counted["class prompts"] = peak_of(alive, partial(load_class_text, config, base), encode)
             drawing = partial(draw_class_picture, config, alive)
             counted["class pictures"] = peak_of(alive, partial(load_painter, config, base), drawing)
         if config.cache_latents:
             counted["latents"] = peak_of(alive, partial(load_vae, config, base), partial(encode_pictures, config))
         if config.method != "unconditional":
-            counted["captions"] = peak_of(alive, partial(load_text, config, base), lambda text: text.encode([CAPTION]))
+            counted["captions"] = peak_of(alive, partial(load_text, config, base), encode)
         counted |= count_training(config, base, alive)
     return counted
 
@@ -85,6 +86,15 @@ def peak_of(alive: Alive, load: Callable[[], Any], work: Callable[[Any], None]) 
     del models
     gc.collect()
     return peak
+
+
+def load_class_text(config: RunConfig, base: LatentBase) -> TextStack:
+    with mock.patch.object(class_images, "dtype_on", lambda device: torch.float16):
+        return class_images.load_text(config, base, CPU)
+
+
+def encode(text: TextStack) -> None:
+    text.encode([CAPTION])
 
 
 def load_painter(config: RunConfig, base: LatentBase) -> Painter:
@@ -183,6 +193,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gpu-sd1-512-text-batch-4": ("Full", "sd1", {**TEXTS, "train_batch_size": 4}),
     "sd1-lora": ("LoRA, rank 16", "sd1", {**DRAWS, **PRIOR}),
     "sd1-lora-whole": ("LoRA, rank 16", "sd1", WHOLE),
+    "sd1-loha-whole": ("LoRA, rank 16", "sd1", {**WHOLE, "network_type": "loha"}),
     "sd1-lora-text": ("LoRA, rank 16", "sd1", TEXTS),
     "sd1-lora-int8": ("LoRA, rank 16", "sd1", {"frozen_precision": "int8", **BANDS, **DRAWS}),
     "sd1-lora-nf4": ("LoRA, rank 16", "sd1", {"frozen_precision": "nf4", **BANDS}),

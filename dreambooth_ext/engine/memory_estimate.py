@@ -64,11 +64,11 @@ def stages(
     held += (0 if is_before else vae) + _texts_that_stay(config, base, subjects)
     found: dict[str, float] = {}
     if draws:
-        found["class prompts"] = 4 * counts["text_encoders"]
+        found["class prompts"] = (4 if config.device == "cpu" else 2) * counts["text_encoders"]
         found["class pictures"] = _class_pictures(config, base)
     if vae:
         found["latents"] = _encoding(config) + (vae if is_before else held)
-        found["captions"] = _text_bytes(config) * counts["text_encoders"]
+        found["captions"] = _text_bytes(config) * counts["text_encoders"] + _tokens(config, base)
     found["training"] = held + _step(config, base, part)
     if config.validation_prompts or (config.validation_steps and not vae):
         found["previews"] = held + _drawing(config, base)  # between steps there are no gradients
@@ -104,9 +104,19 @@ def outside(config: ResolvedConfig, base: Base) -> float:
 
 def _text_bytes(config: ResolvedConfig) -> int:
     """Return the bytes that a weight of the text encoders takes while they encode captions."""
-    if config.method in FROZEN_METHODS:
-        return 4 if config.mixed_precision == "no" else 2
-    return weight_bytes(config) if config.text_encoder_steps else 4
+    if config.text_encoder_steps and config.method in WHOLE_METHODS:
+        return weight_bytes(config)
+    return 4 if config.mixed_precision == "no" else 2
+
+
+def _tokens(config: ResolvedConfig, base: Base) -> int:
+    """Return the bytes by which tokens' vectors take more than other weights: those of text encoders that learn, but
+    not as a whole, have float32 beside layers in 16 bits."""
+    learns = config.text_encoder_steps or config.placeholder_token
+    if not (learns and config.method in FROZEN_METHODS and config.mixed_precision != "no"):
+        return 0
+    assert isinstance(base, LatentBase), "there are text encoders"
+    return sum(2 * sizes["vocab_size"] * sizes["hidden_size"] for sizes in base.architecture.text_encoders)
 
 
 def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> int:

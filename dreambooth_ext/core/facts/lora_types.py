@@ -26,7 +26,6 @@ class LoRAType:
     has_up: bool = False  # a matrix that is 0 at the start, and that LoRA+ has learn faster than the other one
     has_factor: bool = False  # lokr_factor
     has_magnitude: bool = False  # learns the size of each input channel's weights beside their direction, as DoRA
-    written_out: int = 0  # bytes that the backward pass needs of changes as large as the weights, for each of these
     safe_precision: str = ""  # of its files, where WebUIs compute in that
     algorithms: tuple[str, ...] = ()  # `algo` of LyCORIS, and the last word of kohya_ss' LoRA_type
     form_fields: tuple[str, ...] = ()  # of kohya_ss, which are for some types and written for all
@@ -51,7 +50,6 @@ LORA_TYPES: dict[str, LoRAType] = {
         "other products of small matrices",
         "LoHa",
         mark=r"\.hada_w1_",
-        written_out=12,
         safe_precision="fp32",
         algorithms=("loha",),
         form_fields=("bypass_mode", "use_scalar"),

@@ -95,7 +95,7 @@ class Prompts:
             encoder.requires_grad_(False).eval()
         captions = None if captions is None else list(dict.fromkeys(["", *captions]))
         if captions is None or len(captions) > CACHED_AT_MOST:
-            self.stack.to(dtype=dtype)
+            self.stack.compute_in(dtype)
             return
         known = dict.fromkeys([*captions, *self.further])
         wanted = [*((caption, False) for caption in known), *((prompt, True) for prompt in dict.fromkeys(drawn))]

@@ -18,6 +18,7 @@ from ...core.captions.token_limit import cut, length
 from ...core.config.parsing import shown
 from ...core.errors import Problem
 from ..models.families import TextConditioning
+from ..quantisation.frozen_layers import unpack_to
 from ..runtime.transfer import sent
 from .learned_tokens import Embedding, Embeddings, Piece
 from .prompt_syntax import BREAK, CHUNK, chunks, emphasised, parse
@@ -106,6 +107,12 @@ class TextStack:
         for encoder in self.encoders:
             encoder.to(device=device, dtype=dtype)
         return self
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Hold and compute all in this dtype from here on."""
+        self.dtype = dtype
+        for encoder in self.encoders:
+            unpack_to(encoder, dtype)
 
     def encode(self, prompts: Sequence[str], *, emphasis: bool = False) -> Conditioning:
         """Encode a batch of prompts. Gradients flow if enabled. Shorter prompts are padded with empty chunks.

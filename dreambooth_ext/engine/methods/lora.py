@@ -19,7 +19,6 @@ from ...core.config.rates import scaled
 from ...core.config.stages import ResolvedConfig
 from ...core.data import prompt_templates
 from ...core.errors import Problem, UserError
-from ...core.facts.lora_types import lora_type
 from ..data.batch import Batch
 from ..formats import embedding_file, lora_file
 from ..formats.lora_file import export_network
@@ -72,13 +71,12 @@ class LoRATraining:
         stay = config.text_encoder_steps or config.placeholder_token
         texts = (4 if config.mixed_precision == "no" else 2) * counts["text_encoders"] if stay else 0
         frozen = frozen_unet_bytes(config, base) + texts
-        written_out = lora_type(config.network_type).written_out * counts["unet"]
         if config.network_weights:
             size = sum(map(math.prod, lora_file.shapes(continued(config), "network_weights").values()))
-            return Footprint(size, 0, frozen, size, written_out)
+            return Footprint(size, 0, frozen, size)
         sizes = lora_network.sizes(config, base)
         unet, model = sizes.get("unet", 0), sum(sizes.values())
-        return Footprint(unet, model - unet, frozen, model, written_out)
+        return Footprint(unet, model - unet, frozen, model)
 
     def prepare(
         self,

@@ -7,7 +7,7 @@ for the backward pass.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -76,9 +76,7 @@ class Adapter(nn.Module):
 
     def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, output: Tensor | None = None) -> Tensor:
         """Return what the change adds to the layer's output for these inputs. output: that, if it is known."""
-        with exact(inputs):
-            changed = self.change(layer.weight)
-        return apply(layer, inputs, changed)
+        return Recomputed.apply(inputs, layer, self, *self.parameters())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the parts, in the form that `__init__` takes."""
@@ -93,6 +91,48 @@ class Adapter(nn.Module):
 
     def fast(self) -> list[nn.Parameter]:
         return [getattr(self, name) for name in self.FAST]
+
+
+class Recomputed(torch.autograd.Function):
+    """The output of a change that is written out as large as the weight, and written out again for the backward pass
+    instead of kept, as LyCORIS' HadaWeight does for its two factors."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, layer: nn.Linear | nn.Conv2d, adapter: Adapter, *parts: Tensor) -> Tensor:
+        ctx.layer, ctx.adapter = layer, adapter
+        with exact(inputs):
+            changed = adapter.change(layer.weight)
+        output = apply(layer, inputs, changed)
+        ctx.save_for_backward(inputs, *parts)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, *parts = ctx.saved_tensors
+        wants_inputs, _, _, *wanted = ctx.needs_input_grad
+        with exact(gradient):
+            with torch.enable_grad():
+                changed = ctx.adapter.change(ctx.layer.weight)
+            weight, given = changed.detach().to(gradient.dtype), inputs.to(gradient.dtype)
+            learning = [part for part, is_wanted in zip(parts, wanted, strict=True) if is_wanted]
+            of_inputs, of_weight = gradients(ctx.layer, given, weight, gradient, (wants_inputs, bool(learning)))
+            found = iter(())
+            if of_weight is not None:
+                found = iter(torch.autograd.grad(changed, learning, of_weight.to(changed.dtype)))
+        of_inputs = None if of_inputs is None else of_inputs.to(inputs.dtype)
+        return of_inputs, None, None, *(next(found) if is_wanted else None for is_wanted in wanted)
+
+
+def gradients(
+    layer: nn.Linear | nn.Conv2d, inputs: Tensor, weight: Tensor, gradient: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of `apply`'s inputs and of its weight, those that are wanted, from that of its output."""
+    if isinstance(layer, nn.Conv2d):
+        known = (layer.stride, layer.padding, layer.dilation, False, [0, 0], layer.groups)
+        made = torch.ops.aten.convolution_backward(gradient, inputs, weight, None, *known, [*wanted, False])
+        return made[0], made[1]
+    of_inputs = gradient @ weight if wanted[0] else None
+    return of_inputs, gradient.flatten(0, -2).T @ inputs.flatten(0, -2) if wanted[1] else None
 
 
 def apply(layer: nn.Linear | nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 W is a layer's weight, (out, in) or (out, in, height, width). An adapter computes the change dW for a given W, and a
 layer with an adapter computes with W + dW. In training the two are applied separately, since small changes would be
 lost if they were added in 16 bits. dW is as large as W: it is not written out where its parts can be applied one after
-the other:
-    LoRA, LoCon  A, then B
+the other, and else written out again for the backward pass (LoHa, whose product by element has no such parts):
+    LoRA, LoCon  A, then B; between them T, a kernel, where a file has one (t of LoKr, too)
     DoRA         W and A to inputs scaled by c - 1 and c = m / |W + s B A|; dW x = W ((c - 1) x) + s B A (c x)
     LoKr         w2 to the inputs' rows, then w1 to their columns
     OFT          R^T - I to the layer's output
@@ -53,8 +53,8 @@ class LoRA(Adapter):
         return torch.einsum("nmhw,on,mi->oihw", self.mid, up, down)
 
     def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, output: Tensor | None = None) -> Tensor:
-        if self.dora_scale is None:
-            return super().forward(inputs, layer, output) if self.mid is not None else self._applied(inputs, layer)
+        if self.dora_scale is None and (self.mid is None or is_convolution(layer)):
+            return self._applied(inputs, layer)
         weight = layer.weight
         axis = axis_of(self.dora_scale.shape, weight.dim())
         if axis is None or self.mid is not None:
@@ -71,8 +71,11 @@ class LoRA(Adapter):
         return product(layer, inputs, output) * more + own * along(factor, layer).to(own.dtype)
 
     def _applied(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, down: Tensor | None = None) -> Tensor:
-        """Return s B A x. down: A, if other than the adapter's."""
+        """Return s B A x, or s B T A x. down: A, if other than the adapter's."""
         down = self.down if down is None else down
+        if self.mid is not None:
+            made = tucker(layer, inputs, self.mid, self.up.flatten(1), down.flatten(1))
+            return made * self.scale
         if isinstance(layer, nn.Conv2d):
             down = down.reshape(self.rank, -1, *layer.kernel_size)
             return functional.conv2d(apply(layer, inputs, down), self.up.reshape(*self.up.shape[:2], 1, 1)) * self.scale
@@ -166,6 +169,8 @@ class LoKr(Adapter):
 
     def _applied(self, rows: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
         """Return w2 of each row: (..., i2) -> (..., o2), or (b i1, i2, h, w) -> (b i1, o2, h, w)."""
+        if self.w2 is None and self.t2 is not None and is_convolution(layer):
+            return tucker(layer, rows, self.t2, self.w2_a.T, self.w2_b)
         inwards, outwards = (self.w2_b, self.w2_a) if self.w2 is None and self.t2 is None else (None, None)
         if inwards is None or outwards is None:
             inwards = self._second()
@@ -282,6 +287,17 @@ def fits(adapter: Adapter, shape: Sequence[int]) -> bool:
 def with_kernel(t: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Compute the Tucker product: t (p, q, h, w), a (p, out), b (q, in) -> (out, in, h, w)."""
     return torch.einsum("pqhw,po,qi->oihw", t, a, b)
+
+
+def tucker(layer: nn.Linear | nn.Conv2d, inputs: Tensor, t: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """Apply a Tucker product as a convolution, without writing it out: t (p, q, h, w), up (out, p), down (q, in)."""
+    made = apply(layer, functional.conv2d(inputs, down[:, :, None, None]), t)
+    return functional.conv2d(made, up[:, :, None, None])
+
+
+def is_convolution(layer: nn.Linear | nn.Conv2d) -> bool:
+    """Whether a layer is a convolution of all its channels with each other."""
+    return isinstance(layer, nn.Conv2d) and layer.groups == 1
 
 
 # --- initialisation, with no change to the layer

@@ -73,6 +73,13 @@ class Product(torch.autograd.Function):
             return ctx.layer.gradient(gradient, weight, ctx.shape).to(ctx.dtype), None, None
 
 
+def unpack_to(module: nn.Module, dtype: torch.dtype) -> None:
+    """Have the packed layers of a module compute in another dtype, to which all else in it is cast."""
+    for layer in module.to(dtype=dtype).modules():
+        if isinstance(layer, Packed):
+            layer.dtype = dtype
+
+
 def pack(layer: nn.Linear | nn.Conv2d, packing: Packing, values: Tensor, scales: Tensor, dtype: torch.dtype) -> None:
     """Give a layer, in place, a packed weight instead of its own, which may be on the meta device."""
     is_linear = isinstance(layer, nn.Linear)

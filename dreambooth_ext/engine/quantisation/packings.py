@@ -18,6 +18,7 @@ from ...core.messages.message import Message, reason_of
 
 BLOCK = 64  # numbers that share a scale in nf4
 LARGEST_FP8 = 448.0  # of float8_e4m3fn
+LARGEST_FP16 = 65504.0
 
 
 class Packing(Protocol):
@@ -82,6 +83,21 @@ class Nf4:
         return functional.dequantize_4bit(values, state)
 
 
+class Half:
+    """float16: numbers of a file in fp16 as they are, others with 11 bits."""
+
+    size = 2.0
+    coarseness = 2.0**-11
+
+    def pack(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        values = weight.clamp(-LARGEST_FP16, LARGEST_FP16).half().view(torch.int16)
+        return values, values.new_empty(0)
+
+    def unpack(self, values: Tensor, scales: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return values.view(torch.float16).to(dtype)
+
+
+HALF = Half()  # no choice of `frozen_precision`, whose usual one computes in 16 bits, too
 PACKINGS: dict[str, Packing] = {"int8": Int8(), "nf4": Nf4(), "fp8": Fp8()}
 
 

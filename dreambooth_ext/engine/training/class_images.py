@@ -21,6 +21,7 @@ from ...core.system import files
 from ..conditioning.text_encoding import TextStack
 from ..models.base import Base
 from ..models.base_model import LatentBase
+from ..quantisation.precision import of_reading
 from ..runtime import memory, vae_bands
 from ..runtime.seeds import derive
 from ..sampling.infotext import save_png
@@ -117,13 +118,18 @@ def draw_missing(
 def load(config: ResolvedConfig, base: LatentBase, device: torch.device, prompts: Iterable[str]) -> Painter:
     """Load a base to draw these prompts: the text encoders leave memory before the UNet comes, and where memory is
     short (`vae_tiling`) UNet and VAE take turns in it."""
-    dtype = dtype_on(device)
-    stack = TextStack(base.tokenizers(), base.text_encoders(), base.family.text, clip_skip=config.clip_skip).to(device)
-    text = KnownPrompts(stack, sorted(prompts), dtype)
-    del stack
+    text = KnownPrompts(load_text(config, base, device), sorted(prompts), dtype_on(device))
     memory.release()
     vae = vae_bands.for_drawing(base.vae(), config).to(device)
-    return Painter(base.unet(dtype).to(device), vae, text, base.scheduler_config, config.vae_tiling == vae_bands.ON)
+    unet = base.unet(dtype_on(device)).to(device)
+    return Painter(unet, vae, text, base.scheduler_config, config.vae_tiling == vae_bands.ON)
+
+
+def load_text(config: ResolvedConfig, base: LatentBase, device: torch.device) -> TextStack:
+    """Load the text encoders, whose weights are held in 16 bits where the UNet draws in them."""
+    dtype = dtype_on(device)
+    encoders = base.text_encoders(dtype if dtype == torch.float32 else of_reading(device))
+    return TextStack(base.tokenizers(), encoders, base.family.text, clip_skip=config.clip_skip).to(device)
 
 
 def by_prompt(numbers: list[int], prompts: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], list[int]]]:

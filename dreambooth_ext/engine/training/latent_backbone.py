@@ -24,7 +24,7 @@ from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..models.base_model import LatentBase
-from ..quantisation.precision import CPU, Precision, of_frozen
+from ..quantisation.precision import CPU, Precision, of_frozen, of_reading
 from ..runtime import memory, vae_bands
 from ..runtime.diffusers_models import AttnProcessor
 from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
@@ -224,12 +224,15 @@ def assemble(
 def precisions(config: ResolvedConfig, device: torch.device) -> tuple[Precision, Precision]:
     """Return how the UNet and the text encoders are held. What is frozen, or changed by a LoRA alone, has 16 bits in
     mixed precision, and the UNet perhaps less; what learns has 32, or 16 that are rounded at random."""
+    halved, learns = config.mixed_precision != "no", bool(config.text_encoder_steps or config.placeholder_token)
     if config.method in FROZEN_METHODS:
         packed = of_frozen(config.mixed_precision, config.frozen_precision, device)
-        return packed, dataclasses.replace(packed, packing=None)
+        texts = dataclasses.replace(packed, packing=None)
+        return packed, of_reading(device) if halved and not learns else texts
     trained = torch.bfloat16 if config.weight_precision == "bf16" else torch.float32
-    texts = trained if config.text_encoder_steps else torch.float32
-    return Precision(trained, trained, device=device), Precision(texts, texts, device=device)
+    texts = trained if learns else torch.float32
+    of_text = of_reading(device) if halved and not learns else Precision(texts, texts, device=device)
+    return Precision(trained, trained, device=device), of_text
 
 
 def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[[Problem], None]) -> None:

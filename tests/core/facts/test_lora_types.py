@@ -73,7 +73,7 @@ from dreambooth_ext.core.facts.lora_types import LORA_TYPES, LoRAType
 
 LORA_TYPES["dorha"] = LoRAType(
     "DoRHA", "LoHa's, with size and direction apart", "LoHa", "tools.dorha",
-    layers=("attention", "convolutions"), has_magnitude=True, written_out=20, safe_precision="bf16",
+    layers=("attention", "convolutions"), has_magnitude=True, safe_precision="bf16",
     algorithms=("dorha",), form_fields=("spin",),
 )
 

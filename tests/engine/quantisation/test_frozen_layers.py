@@ -100,7 +100,7 @@ def test_what_reads_the_weight_reads_the_unpacked_one(tmp_path, kind):
         torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-6, msg=key)
 
 
-@pytest.mark.parametrize("kind", [None, "lora", "dora", "oft", "lokr"])
+@pytest.mark.parametrize("kind", [None, "lora", "dora", "oft", "lokr", "loha"])
 def test_no_unpacked_weight_is_kept_for_the_backward_pass(tmp_path, monkeypatch, kind):
     """Neither by a graph nor by a layer; and each is unpacked twice, or three times with checkpoints."""
     base = open_base(tiny.single_file(tmp_path))

@@ -89,14 +89,6 @@ def test_text_encoders_with_adapters_have_16_bits_and_norms_and_embeddings_32(tm
     assert text and {tensor.dtype for tensor in text} == {torch.float32}
 
 
-def test_captions_of_encoders_in_16_bits_are_near_those_in_32(trainer, methods):
-    for precision in ("no", "bf16"):
-        trainer.train(**LORA, mixed_precision=precision, max_train_steps=1)
-    exact, halved = (method.backbone.prompts(["a photo of sksper person"]).hidden_bsd for method in methods)
-    assert halved.dtype == torch.float32 and not torch.equal(exact, halved)
-    assert torch.nn.functional.cosine_similarity(exact.flatten(), halved.flatten(), dim=0) > 0.999
-
-
 @pytest.mark.parametrize("settings", [LORA, {**LORA, "text_encoder_steps": 1}, METHODS["hypernetwork"], {}])
 def test_the_unet_is_read_when_text_encoders_that_do_not_learn_have_left(trainer, monkeypatch, settings):
     """On a small card there is no room for both; a run that goes on has them leave as well."""
