@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from .tar_members import Reader
 
 CHUNK = 2**20  # bytes read at once to pass over others
 BLOCK = 8 * 2**20  # bytes that fsspec asks for at once
+IDENTITIES = ("size", "ETag", "etag", "blob_id", "md5Hash", "generation")  # of S3, Hugging Face, Google
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 
 
@@ -65,7 +68,7 @@ def opened(shard: Shard, at: int, identity: str, rest: Rest) -> Reader:
         return LocalReader(shard, at)
     if is_http(shard.where):
         return HttpReader(shard.where, shard.name, at, identity, rest)
-    return RemoteReader(shard, at, rest)
+    return RemoteReader(shard, at, identity, rest)
 
 
 class LocalReader:
@@ -118,12 +121,11 @@ def unreadable(name: str, error: OSError) -> UserError:
 
 
 class RemoteReader:
-    """Reads through one of fsspec's file systems. What fails is tried again, from the same place."""
+    """Reads through one of fsspec's file systems. What fails is tried again, from the same place. identity: the file's
+    size, and what else the file system knows its content by."""
 
-    identity = ""
-
-    def __init__(self, shard: Shard, at: int, rest: Rest):
-        self.name, self.at, self._where, self._rest = shard.name, at, shard.where, rest
+    def __init__(self, shard: Shard, at: int, identity: str, rest: Rest):
+        self.name, self.at, self.identity, self._where, self._rest = shard.name, at, identity, shard.where, rest
         self._file: Any = None
 
     def read(self, count: int) -> bytes:
@@ -148,6 +150,11 @@ class RemoteReader:
     def _some(self, count: int) -> bytes:
         if self._file is None:
             system, path = _system(self._where)
+            about = system.info(path)
+            said = " ".join(str(about[key]) for key in IDENTITIES if about.get(key))
+            if self.identity and said != self.identity:
+                raise UserError("shards.changed", FIELD, shard=self.name)
+            self.identity = said
             self._file = system.open(path, "rb", block_size=BLOCK, cache_type="readahead")
             self._file.seek(self.at)
         content = self._file.read(count)
@@ -164,15 +171,20 @@ def _patiently(work: Callable[[], Any], name: str, rest: Rest, before_next: Call
             raise
         except FileNotFoundError:
             raise UserError("shards.missing", FIELD, shard=name) from None
-        except PermissionError as error:
-            raise UserError("shards.refused", FIELD, shard=name, error=_told(error)) from None
         except Exception as error:
+            if isinstance(error, PermissionError) or _status(error) in REFUSED:
+                raise UserError("shards.refused", FIELD, shard=name, error=_told(error)) from None
             before_next()
             if pause is None:
                 tries = len(PAUSES) + 1
                 raise UserError("shards.unreachable", FIELD, shard=name, tries=tries, error=_told(error)) from error
             rest(pause)
     raise AssertionError("unreachable")
+
+
+def _status(error: Exception) -> int:
+    """Return the status that a server answered with, 0 if none is known."""
+    return getattr(getattr(error, "response", None), "status_code", 0)
 
 
 def _told(error: Exception) -> str:

@@ -201,6 +201,20 @@ def test_what_fsspec_reads(tmp_path):
     assert told.value.problem.code == "shards.missing"
 
 
+def test_a_shard_that_another_one_has_replaced_meanwhile_is_named(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/same.tar", TAR)
+    window = builder("memory://same.tar", tmp_path).build(Place(), lambda seconds: None)
+    assert window.next.at and window.next.identity
+    rest = builder("memory://same.tar", tmp_path / "other").build(window.next, lambda seconds: None)
+    assert [record.captions[0] for record in rest.records] == NAMES[4:]
+    memory.pipe("/same.tar", TAR + b"x")
+    with pytest.raises(UserError) as told:
+        builder("memory://same.tar", tmp_path / "third").build(window.next, lambda seconds: None)
+    assert told.value.problem.code == "shards.changed"
+    memory.rm("/same.tar")
+
+
 def test_a_file_system_that_fails_is_asked_again(tmp_path, monkeypatch):
     memory = fsspec.filesystem("memory")
     memory.pipe("/flaky.tar", TAR)

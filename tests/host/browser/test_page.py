@@ -547,6 +547,25 @@ def test_only_what_the_method_uses(page, simulator) -> None:
     assert page.is_visible("text=No setting matches.")
 
 
+def test_shards_instead_of_pictures(page, simulator, screenshot) -> None:
+    page.select_option("select[id^=dreambooth_method]", "finetune")
+    page.click(".db-advanced > summary")
+    page.fill(".db-search", "shard")
+    page.fill("[data-setting=train_shards_path_or_url] input", "https://host/{0000..0001}.tar.gz")
+    page.click(TRAIN)
+    page.wait_for_selector("[data-setting=train_shards_path_or_url] :text('is not a plain tar file')")
+    page.fill("[data-setting=train_shards_path_or_url] input", "https://host/{0000..0001}.tar")
+    page.fill(".db-search", "steps")
+    page.wait_for_selector("[data-setting=max_train_steps] :text('nobody knows how many pictures')")
+    page.fill("[data-setting=max_train_steps] input", "500")
+    page.wait_for_selector(".db-sentence:has-text('Pictures in shards, fine-tuning: 500 steps')")
+    screenshot(page, "shards")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-monitor .db-badge[data-status]")
+    created = posted(simulator, "runs")[-1]["config"]
+    assert "instance_data_dir" not in created and created["train_shards_path_or_url"].endswith("{0000..0001}.tar")
+
+
 def test_textual_inversion_teaches_the_word_itself(page, simulator) -> None:
     page.select_option("select[id^=dreambooth_method]", "textual_inversion")
     page.wait_for_selector(".db-advice:has-text('the word is the new model')")

@@ -210,7 +210,7 @@ export class Settings {
         fill("instance_data_dir", isElsewhere ? "" : this.folder);
         fill("train_data_dir", this.given("dataset_name") ? "" : this.folder);
         fill("placeholder_token", this.teachesWord ? this.word : "");
-        fill("instance_prompt", isElsewhere ? "" : prompts.instance);
+        fill("instance_prompt", this.given("concepts")?.length ? "" : prompts.instance);
         if (this.given("with_prior_preservation") === true) fill("class_prompt", prompts.ofClass);
         fill("validation_prompts", this.testPrompts().length ? this.testPrompts() : undefined);
         const drawn = this.given("validation_prompts") || filled.validation_prompts;
