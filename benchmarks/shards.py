@@ -104,7 +104,10 @@ def read(where: str, folder: Path, samples: int, buffer: int, begin: Place) -> t
             memory = process.memory_info().rss / 2**20
             kept = sum(path.stat().st_size for path in folder.glob("*.pictures")) / 2**20
             most = max(most, kept)
-            print(f"{count:9d} samples  {time.monotonic() - began:7.1f} s  {memory:6.1f} MB  {kept:6.1f} MB on disk", flush=True)
+            print(
+                f"{count:9d} samples  {time.monotonic() - began:7.1f} s  {memory:6.1f} MB  {kept:6.1f} MB on disk",
+                flush=True,
+            )
     sequence.close()
     took, worked = time.monotonic() - began, time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

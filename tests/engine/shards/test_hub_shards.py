@@ -59,8 +59,8 @@ def answer(http: Answers) -> None:
     else:
         said: object = {"id": "owner/name", "sha": "b" * 40, "siblings": [], "private": False, "tags": []}
         if "/tree/" in path:
-            is_root = path.endswith(("/main", "/main/"))
-            said = [{"type": "directory", "oid": "c" * 40, "size": 0, "path": "data"}] if is_root else [*map(entry, TARS)]
+            top = {"type": "directory", "oid": "c" * 40, "size": 0, "path": "data"}
+            said = [top] if path.endswith(("/main", "/main/")) else [*map(entry, TARS)]
         content = json.dumps(said).encode()
         http.start(Content_Type="application/json", Content_Length=len(content))
         http.wfile.write(content)
