@@ -2,9 +2,10 @@
 
 `python -m benchmarks.shards [--samples 1000000] [--buffer 2000] [--local]`
 
-A server on this machine, a process of its own, gives shards of 1000 samples (a JPEG of 64 pixels and its caption); with
-`--local` they are files. Every batch is asked for in order, as a training loop would; pictures are not decoded. The order
-is told as a digest: the same seed gives the same, also where the sequence is begun anew in the middle (`--again`).
+A server on this machine, a process of its own, gives shards of 1000 samples (a JPEG of 64 pixels and its caption);
+with `--local` they are files. Every batch is asked for in order, as a training loop would; pictures are not decoded.
+The order is told as a digest: the same seed gives the same, also where the sequence is begun anew in the middle
+(`--again`).
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ def read(where: str, folder: Path, samples: int, buffer: int, begin: Place) -> t
     took, worked = time.monotonic() - began, time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     each = 1e6 / max(1, count - begin.samples)
-    print(f"{count} samples in {took:.1f} s ({took * each:.0f} us each, {worked * each:.0f} of the processor), "
-          f"{number} batches, peak {peak:.0f} MB, at most {most:.0f} MB on disk, order {digest.hexdigest()[:16]}")  # fmt: skip
+    print(f"{count} samples in {took:.1f} s ({took * each:.0f} us each, {worked * each:.0f} of the processor)")
+    print(f"{number} batches, peak {peak:.0f} MB, at most {most:.0f} MB on disk, order {digest.hexdigest()[:16]}")
     return digest.hexdigest(), middle
 
 
