@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..core.config import links
-from ..core.config.run_config import SETTINGS
+from ..core.config import devices, links
 from ..core.data import picture_list
 from ..core.errors import UserError
 from ..core.runs import run_folder, run_list, training_states
 from ..core.runs.job_options import JobOptions
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from .support import delivery
+from .support import delivery, machines
 from .support.exit_status import DONE, FAILED
 from .support.run_output import Follower
 from .train import add_places
@@ -34,11 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-model", metavar="LINK", help="the full link of a base that is not downloaded yet: "
                         "runs do not store tokens or passwords")  # fmt: skip
     add_places(parser)
+    machines.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     run, total = run_list.find(arguments.runs_dir, arguments.run), arguments.max_train_steps
-    check_processes(arguments.processes)
+    machines.check_processes(arguments.processes)
+    place = machines.chosen(arguments)
+    if place and place.rank:
+        processes = arguments.processes or devices.processes(run.config.device, run.config.processes)
+        return machines.help_out(place, processes, run.path, is_run=True)
     folders = delivery.named_folders(arguments, run.config)
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):
@@ -60,14 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             picture_list.forget(run.path)
         environment = Environment()
         environment.ensure()
-        return Follower(run, environment, wanted, given, arguments.processes).train(total or state.get("total"))
-
-
-def check_processes(count: int | None) -> None:
-    """Raise UserError for a number of processes that the setting does not allow either."""
-    low, high = SETTINGS["processes"].limits
-    if count is not None and not low <= count <= high:
-        raise UserError("settings.out_of_range", "processes", value=count, low=low, high=high)
+        return Follower(run, environment, wanted, given, arguments.processes, place).train(total or state.get("total"))
 
 
 def publish_only(run: run_folder.Run, wanted: JobOptions | None) -> int:

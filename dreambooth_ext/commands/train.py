@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 
 from ..core.checks import config_checks, config_warnings
-from ..core.config import links
+from ..core.config import devices, links
 from ..core.data import picture_entries
 from ..core.runs import run_folder
 from ..core.system.terminal import say
 from ..core.verbs.path_option import path
 from ..host.environment.environment import Environment
-from .support import config_options, delivery
+from .support import config_options, delivery, machines
 from .support.exit_status import BAD_INPUT
 from .support.run_output import Follower
 
@@ -24,6 +24,7 @@ USAGE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
+    machines.add_arguments(parser)
     config_options.add_arguments(parser)
 
 
@@ -35,12 +36,17 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    place = machines.chosen(arguments)
     config, choices, entries, problems, subjects = config_options.complete_arguments(arguments)
     problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
     if problems:
         config_options.print_problems(problems)
         return BAD_INPUT
+    if place and place.rank:
+        wished = run_folder.absolute(config)
+        processes = devices.processes(config.device, config.processes)
+        return machines.help_out(place, processes, arguments.runs_dir, is_run=False, config=wished.as_dict())
     config_options.print_choices(choices)
     count = picture_entries.trained(entries)
     clashes = delivery.clashes(arguments, config, entries, subjects, folders)
@@ -53,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     run = run_folder.create(arguments.runs_dir, run_folder.absolute(config), wanted.as_dict() if wanted else None)
     say(f"run {run.id} in {run.path}")
     with delivery.claimed(run):
-        follower = Follower(run, environment, wanted, links.of(config))
+        follower = Follower(run, environment, wanted, links.of(config), place=place)
         code = follower.train()
     if code == BAD_INPUT and follower.refused and run.state()["step"] == 0:
         run.delete()  # refused before it trained: there is nothing in it to go on with

@@ -29,7 +29,7 @@ from ..core.runs.leader_lock import LeaderLock
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import disk, environment_users, files
 from ..core.system.terminal import open_missing_streams, say, say_traceback, shield
-from . import plan
+from . import agreement, plan
 from .base_record import keep_base, note_base, wait_for_base
 from .data import hub_dataset, latent_encoding
 from .data.dataset import Dataset
@@ -174,7 +174,6 @@ def remove_unfinished(run: Run) -> None:
 def train(run: Run, control: Control, total: int | None) -> str:
     """Run everything from opening the base to the final model. Returns "done" or "stopped"."""
     distributed.require_plain_launch()
-    distributed.require_one_machine()
     if distributed.is_first():
         remove_unfinished(run)
     with contextlib.closing(open_base(run, control)) as base:
@@ -192,6 +191,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         for warning in plan.warnings(asked, config, base):
             control.warn(warning)
         accelerator = make_accelerator(config)
+        agreement.require_same_run(run, base.files)
         kernels.choose(config)
         config, subjects = with_pictures(config, base, run, control, accelerator, is_old)
         first = check_resources(config, subjects, base, run, control)
@@ -201,12 +201,15 @@ def train(run: Run, control: Control, total: int | None) -> str:
             or run.state().get("total")
             or dataset.order.steps(config.num_train_epochs or 1, accelerator.num_processes)
         )
+        total = distributed.number_of_first(total)  # another machine's copy of the run may say less
         config = config.replace(max_train_steps=total)
         with accelerator.main_process_first():
             resumed = training_state.latest(run.checkpoints, control.warn)
+        pictures = [picture.entry for picture in dataset.pictures]
+        agreement.require_same_start(run, pictures, resumed.step if resumed else 0, config)
         if resumed and resumed.step > total:
             raise UserError("training.already_at_step", "max_train_steps", step=resumed.step)
-        kinds = [picture.entry.is_class for picture in dataset.pictures]
+        kinds = [picture.is_class for picture in pictures]
         made = plan.make_plan(
             config,
             base,
@@ -307,6 +310,8 @@ def gather(
     device = accelerator.device
     with accelerator.main_process_first():
         if isinstance(base, LatentBase):  # unconditional models have no class pictures
+            if not distributed.is_first():
+                class_images.require_drawn(config, subjects)
             class_images.draw_missing(config, subjects, base, device, partial(control.stage, CLASS_PICTURES))
     memory.release()
     entries = entries_of(config, subjects, run)

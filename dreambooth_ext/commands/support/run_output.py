@@ -14,6 +14,7 @@ from ...core.errors import Problem
 from ...core.runs.event_text import step_figures, told
 from ...core.runs.events import EventReader
 from ...core.runs.job_options import JobOptions
+from ...core.runs.launch_place import LaunchPlace
 from ...core.runs.run_folder import Run, deleted
 from ...core.system import environment_users
 from ...core.system.terminal import Progress, say
@@ -36,9 +37,11 @@ class Follower:
         wanted: JobOptions | None,
         given: Iterable[str] = (),
         processes: int | None = None,
+        place: LaunchPlace | None = None,
     ):
         self.run, self.environment, self.wanted, self.given = run, environment, wanted, given
         self.processes = processes  # that train it together; None: as many as its settings say
+        self.place = place  # of this machine among several
         self.progress: Progress | None = None
         self.publish_error: Problem | None = None
         self.models: list[str] = []
@@ -60,7 +63,7 @@ class Follower:
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
         process = worker_process.start(
-            self.run, self.environment, total, tied=True, given=self.given, processes=self.processes
+            self.run, self.environment, total, tied=True, given=self.given, processes=self.processes, place=self.place
         )
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
             signal.signal(polite, signal.default_int_handler)

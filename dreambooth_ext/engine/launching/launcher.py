@@ -1,8 +1,10 @@
-"""Trains one run with several processes of this machine: `python -m dreambooth_ext.engine.launching.launcher RUN`.
+"""Trains one run with several processes: `python -m dreambooth_ext.engine.launching.launcher RUN --processes N`.
 
 Reports as one: its exit status is the first process's, and when one fails, all end within seconds and the run says
 which and why. torch's launcher does not suffice: its workers outlive it when it is killed, it waits 30 seconds for
 those that hang, and the reason that the run records is that of whoever lost the connection first.
+
+Of several machines, each has a launcher (`machines`); all but the first look for the run in `--runs-dir`.
 """
 
 from __future__ import annotations
@@ -16,130 +18,221 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from ...core.errors import Problem
-from ...core.runs.events import ENDED
+from ...core.errors import Problem, UserError
+from ...core.messages.message import Message, beside
+from ...core.runs.events import take_commands
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import open_missing_streams, say
-from .member import FINE, Member
+from . import leash, machines
+from .launch import LEAVING, Help, Launch, Stop, record
+from .machines import Line, Meeting, Place
+from .member import Member
 
-FAILED = 3
-POLL = 0.05  # seconds between looks at the processes
-SETTLE = 1.0  # seconds after the first sign of a failure in which its cause shows
-RESCUE = 6.0  # seconds for the first process to notice a failure and to begin to save what there is
-LEAVING = 5.0  # seconds for the others to end after the first
-
-
-class Launch:
-    """The processes of one run from their start to their end. The first one reports for all."""
-
-    def __init__(self, run: Run, members: list[Member], count: int):
-        self.run, self.members, self.count = run, members, count
-        self.first, self.others = members[0], members[1:]
-        self._stop = threading.Event()
-
-    def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
-        """Stop after the step. Also a signal's handler."""
-        self._stop.set()
-
-    def follow(self) -> int:
-        """Wait for the end of all. Returns the run's exit status, negative for a signal."""
-        while self.first.code is None:
-            if self._stop.is_set():
-                self._stop.clear()
-                with contextlib.suppress(OSError):  # the run was deleted: its worker notices that, too
-                    self.run.command("stop")
-            if any(member.has_failed for member in self.others):
-                self._wait_for_cause()
-                if self.first.code is None:
-                    return self._fail()
-            time.sleep(POLL)
-        if self.first.failure is None and self.first.code not in FINE and self._cause():
-            return self._fail()
-        return self._ended()
-
-    def _wait_for_cause(self) -> None:
-        """A process that lost another one may notice it before that one's end shows here."""
-        deadline = time.monotonic() + SETTLE
-        while self.first.code is None and not self._cause() and time.monotonic() < deadline:
-            time.sleep(POLL)
-
-    def _cause(self) -> Member | None:
-        causes = [member for member in self.others if member.has_failed and member.is_cause]
-        return next((member for member in causes if member.has_crashed), causes[0] if causes else None)
-
-    def _fail(self) -> int:
-        """End all because of a process that failed, after the first has saved what there is."""
-        culprit = self._cause() or next(member for member in self.others if member.has_failed)
-        problem, code = culprit.problem(self.count), (culprit.failure or {}).get("code", FAILED)
-        self.first.tell(failed=problem.as_dict(), code=code)
-        for member in self.others:
-            member.kill()
-        self.first.wait(RESCUE)
-        while self.first.rescues and self.first.code is None:
-            time.sleep(POLL)
-        self.first.kill()
-        self.first.wait(LEAVING)
-        if self.first.failure is None and self.first.code not in FINE:
-            record(self.run, problem)
-        return int(code)
-
-    def _ended(self) -> int:
-        code = self.first.code
-        assert code is not None
-        for member in self.others if code in FINE else ():
-            member.wait(LEAVING)
-        return code
+REFUSED, STOPPED = 1, 130
+TELLING = 10.0  # seconds between reports of what is waited for
+LOOKING = 60.0  # seconds in which a network folder shows a new run
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
-def record(run: Run, problem: Problem) -> None:
-    """Record that a run failed whose first process could not do so itself."""
-    say(problem)
-    lock = run.take()
-    if lock is None:
-        return
-    with lock:
-        if run.state()["status"] in ENDED:
-            return
-        if step := max((int(path.name) for path in run.checkpoints.glob("[0-9]*") if path.name.isdigit()), default=0):
-            about: dict[str, Any] = {"reason": problem.message, "remedy": problem.remedy, "run": run.id, "step": step}
-            problem = Problem("training.failed_with_state", problem.field, **about)
-        run.events.append("error", **problem.as_event(), why=str(problem))
-        run.end("failed", problem=problem.as_dict(), problems=[problem.as_dict()])
+class Input:
+    """What whoever started this program says on standard input: the settings that this machine was given."""
 
+    def __init__(self) -> None:
+        self.config: dict[str, Any] | None = None
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    def follow(self, stop: Stop) -> None:
+        """Stop when that program has ended, for whatever reason."""
+        for message in leash.messages(sys.stdin.buffer):
+            self.config = message.get("config")
+        stop.ask()
 
 
 def main(argv: list[str] | None = None) -> int:
+    arguments = make_parser().parse_args(argv)
+    stop, given = Stop(), Input()
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop.ask)
+    if arguments.tied:
+        threading.Thread(target=given.follow, args=(stop,), name="parent", daemon=True).start()
+    if arguments.machine_rank:
+        return help_out(arguments, stop, given)
+    return train(arguments, stop)
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train one run with several processes.")
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--total", type=int)
     parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
     parser.add_argument("--led", action="store_true")
-    arguments = parser.parse_args(argv)
-    run, count = Run(arguments.run.resolve()), arguments.processes
+    parser.add_argument("--runs-dir", type=Path, help="where another machine than the first looks for the run")
+    parser.add_argument("--machines", type=int, default=1)
+    parser.add_argument("--machine-rank", type=int, default=0)
+    parser.add_argument("--main-address", default="127.0.0.1:0")
+    parser.add_argument("--local", type=int, default=0, help="which of several launchers on one machine this is")
+    parser.add_argument("--locals", type=int, default=1)
+    return parser
+
+
+def place_of(arguments: argparse.Namespace) -> Place:
+    host, _, port = arguments.main_address.rpartition(":")
+    return Place(arguments.machines, arguments.machine_rank, host.strip("[]"), int(port), arguments.processes)
+
+
+# --- the first machine
+
+
+def train(arguments: argparse.Namespace, stop: Stop) -> int:
+    """Train the run, together with other machines if there are any. Returns the exit status."""
+    run, place = Run(arguments.run.resolve()), place_of(arguments)
+    if place.machines == 1:
+        return launch(arguments, run, stop, 0, place.processes, ("127.0.0.1", free_port("127.0.0.1")), [])
+    before = run.before()
+    meeting = Meeting(place, {"run": run.id}, lambda: asked_to_stop(run, stop))
+    try:
+        try:
+            if not meeting.hold(Waiting(run, place.machines).tell):
+                return end_stopped(run)
+            port = free_port("")
+            problem = meeting.begin(port)
+        except UserError as error:
+            problem = error.problem
+        lines = [line for _, line in sorted(meeting.lines.items())]
+        if problem:
+            for line in lines:
+                line.tell(failed=problem.as_dict(), code=REFUSED)
+            record(run, problem, before or {"status": "failed"})
+            return REFUSED
+        world = sum(meeting.processes.values())
+        return launch(arguments, run, stop, 0, world, (place.host, port), lines)
+    finally:
+        for line in meeting.lines.values():
+            line.kill()
+            line.wait(LEAVING)
+
+
+class Waiting:
+    """Tells in the run's events how many machines are there."""
+
+    def __init__(self, run: Run, machines: int):
+        self.run, self.machines, self.told = run, machines, (0, 0.0)
+
+    def tell(self, there: int) -> None:
+        count, when = self.told
+        if there == count and time.monotonic() - when < TELLING:
+            return
+        self.told = there, time.monotonic()
+        stage = beside("stage", Message("stages.waiting_for_machines"))
+        self.run.events.append("status", status="queued", **stage, done=there, of=self.machines)
+
+
+def asked_to_stop(run: Run, stop: Stop) -> bool:
+    return stop.take() or any(command.startswith("stop") for command in take_commands(run.commands))
+
+
+def end_stopped(run: Run) -> int:
+    lock = run.take()
+    if lock:
+        with lock:
+            run.end("stopped", problem=None, problems=[])
+    return STOPPED
+
+
+# --- the other machines
+
+
+def help_out(arguments: argparse.Namespace, stop: Stop, given: Input) -> int:
+    """Train a run of another machine with it. Returns the exit status."""
+    place = place_of(arguments)
+    name = arguments.run.name if arguments.run else None
+    folder = (arguments.run.parent if arguments.run else arguments.runs_dir).resolve()
+    number, address = place.rank + 1, f"{place.host}:{place.port}"
+    say(f"machine {number} of {place.machines}: asking {address} for the run; it is looked for in {folder}")
+    try:
+        line = machines.go_to(place, {"processes": place.processes, "run": name}, stop.take, Reminder(address).tell)
+    except UserError as error:
+        say(f"error: {error}")
+        return REFUSED
+    if line is None:
+        return STOPPED
+    begin = line.said["begin"]
+    run = Run(folder / Path(str(begin["run"])).name)
+    if problem := objection(run, given.config, number):
+        say(f"error: {problem}")
+        line.tell(failed=problem.as_dict(), code=REFUSED)
+        line.hear("failed", seconds=LEAVING)
+        return REFUSED
+    line.tell(ready=True)
+    say(f"machine {number} of {place.machines}: {run.id}, found in {folder}")
+    return launch(arguments, run, stop, begin["first"], begin["world"], (place.host, begin["port"]), [line])
+
+
+class Reminder:
+    """Says every now and then that the first machine does not answer yet."""
+
+    def __init__(self, address: str):
+        self.address, self.told = address, time.monotonic()
+
+    def tell(self) -> None:
+        if time.monotonic() - self.told > TELLING:
+            self.told = time.monotonic()
+            say(f"{self.address} does not answer yet. Is the first machine's command running?")
+
+
+def objection(run: Run, given: dict[str, Any] | None, number: int) -> Problem | None:
+    """Why the run here is not the one to train. given: the settings that this machine was given, None for a resumed
+    run."""
+    deadline = time.monotonic() + (LOOKING if run.path.parent.is_dir() else 0)
+    while not run.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+        if not any(run.path.parent.glob("*/config.json")):
+            break  # this folder has no runs at all
+    about: dict[str, Any] = {"run": run.id, "folder": str(run.path.parent), "machine": number}
+    if not run.exists():
+        return Problem("machines.no_run", "runs_dir", **about)
+    try:
+        known = run.config.as_dict()
+    except UserError as error:
+        return error.problem
+    for name in sorted(known if given else ()):
+        if known[name] != (given or {}).get(name):
+            return Problem("machines.other_settings", name, setting=name, **about)
+    return None
+
+
+# --- all
+
+
+def launch(
+    arguments: argparse.Namespace,
+    run: Run,
+    stop: Stop,
+    first: int,
+    world: int,
+    address: tuple[str, int],
+    lines: list[Line],
+) -> int:
+    """Start this machine's processes and follow them to their end. first: the rank of the first of them among `world`;
+    lines: to the other machines, or to the first one."""
     words = [str(run.path)]
     words += ["--total", str(arguments.total)] if arguments.total is not None else []
     words += ["--led"] if arguments.led else []
-    address = "127.0.0.1", free_port()
+    if lines and (name := machines.interface_to(*address)):
+        for variable in INTERFACES:
+            os.environ.setdefault(variable, name)
+    here = arguments.processes
     members: list[Member] = []
     try:
-        for number in range(count):
-            members.append(Member(words, number, number, count, count, address))
-        launch = Launch(run, members, count)
-        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), launch.stop)
-        if arguments.tied:
-            threading.Thread(target=stop_with_input, args=(launch,), name="parent", daemon=True).start()
-        return launch.follow()
+        for number in range(here):
+            local = arguments.local * here + number
+            members.append(Member(words, first + number, local, arguments.locals * here, world, address))
+        if first:
+            return Help(members, world, stop, lines[0]).follow()
+        return Launch(run, members, world, stop, lines).follow()
     finally:
         for member in members:
             member.kill()
@@ -147,12 +240,10 @@ def main(argv: list[str] | None = None) -> int:
             member.wait(LEAVING)
 
 
-def stop_with_input(launch: Launch) -> None:
-    """Stop when whoever started this program has ended, for whatever reason."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 1024):
-            pass
-    launch.stop()
+def free_port(host: str) -> int:
+    with socket.socket() as listener:
+        listener.bind((host, 0))
+        return int(listener.getsockname()[1])
 
 
 def end_as(code: int) -> None:

@@ -1,8 +1,8 @@
-"""Distributed training of one run on one machine, with a process per graphics card.
+"""Distributed training of one run, with a process per graphics card, on one machine or several.
 
 Started by the launcher (`launching`), by `torchrun --nproc-per-node 2 -m dreambooth_ext.engine.worker RUN`, or by
-`accelerate launch`. All processes take
-the same steps on different pictures; only the first one reports, takes commands, draws and writes files.
+`accelerate launch`. All processes take the same steps on different pictures; only the first one reports, takes
+commands, draws and writes files.
 """
 
 from __future__ import annotations
@@ -15,14 +15,8 @@ from accelerate.utils import broadcast_object_list, reduce
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
+from ...core.runs.launch_place import SPLITTING
 
-SPLITTING = {  # by the environment variable of `accelerate launch`
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-    "ACCELERATE_USE_TP": "tensor parallelism",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "ParallelismConfig",
-}
 LAUNCHED_WITH = {  # environment variable: the run's own setting, and the variable's default
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("gradient_accumulation_steps", "1"),
     "ACCELERATE_MIXED_PRECISION": ("mixed_precision", "no"),
@@ -73,16 +67,14 @@ def _is_on(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in ("1", "true", "yes")
 
 
-def require_one_machine() -> None:
-    """Raise UserError if processes of other machines take part, since they do not share the run's folder."""
-    everywhere = os.environ.get("WORLD_SIZE", "1")
-    if launched() and os.environ.get("LOCAL_WORLD_SIZE", everywhere) != everywhere:
-        raise UserError("device.several_machines", "device")
-
-
 def mean(number: float, device: torch.device) -> float:
     """Return the mean of a number over all processes, in the precision of Python's numbers."""
     return float(reduce(torch.tensor(number, dtype=torch.float64, device=device), "mean"))
+
+
+def number_of_first(number: int) -> int:
+    """Return the first process's number in all processes."""
+    return int(from_first([str(number)])[0])
 
 
 def from_first(commands: list[str]) -> list[str]:

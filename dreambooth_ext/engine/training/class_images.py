@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import Subjects
 from ...core.data.folder_scan import list_pictures
 from ...core.data.picture_entries import class_prompts, entries
-from ...core.errors import Problem
+from ...core.errors import Problem, UserError
 from ...core.system import files
 from ..conditioning.text_encoding import TextStack
 from ..models.base import Base
@@ -30,6 +31,7 @@ from ..sampling.painter import KnownPrompts, Painter, dtype_on
 # So that the UNet needs less memory than the VAE, which decodes one by one; a quarter where the VAE decodes in bands
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}
 Progress = Callable[[int, int], None]
+SHOWN = 60.0  # seconds after which a network folder shows what another machine has written
 
 
 def with_folders(
@@ -88,6 +90,16 @@ def missing(config: ResolvedConfig, subjects: Subjects) -> dict[Path, tuple[int,
         if lacks > lacking.get(folder, (index, 0))[1]:
             lacking[folder] = (index, lacks)
     return lacking
+
+
+def require_drawn(config: ResolvedConfig, subjects: Subjects) -> None:
+    """Raise UserError if class pictures are missing that the first process has drawn: only it draws, and a network
+    folder may show them late."""
+    deadline = time.monotonic() + SHOWN
+    while lacking := missing(config, subjects):
+        if time.monotonic() > deadline:
+            raise UserError("machines.no_class_pictures", "class_data_dir", folder=next(iter(lacking)))
+        time.sleep(0.5)
 
 
 def draw_missing(

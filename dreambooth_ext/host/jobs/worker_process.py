@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import signal
@@ -16,10 +17,12 @@ from typing import Any
 from ...core.config import devices, links
 from ...core.errors import UserError
 from ...core.runs.events import EventReader, take_commands
+from ...core.runs.launch_place import LaunchPlace
 from ...core.runs.run_folder import Run
 from ..environment.environment import Environment
 from .queue import read_state
 
+LAUNCHER = "dreambooth_ext.engine.launching.launcher"
 POLL = 0.2  # seconds between looks at a run's events
 PATIENCE = 5.0  # seconds for a killed process to be gone
 
@@ -32,6 +35,7 @@ def start(
     led: bool = False,
     given: Iterable[str] = (),
     processes: int | None = None,
+    place: LaunchPlace | None = None,
 ) -> subprocess.Popen:
     """Start the run's worker in the trainer's environment, or the launcher of several. Its output goes to the run's
     log.txt.
@@ -40,9 +44,10 @@ def start(
     it also has a hidden console: closing a console window kills every process that shares it, without saving. `tied`:
     it saves and stops when this process ends, even by a kill. `led`: it does so when no host leads its folder of runs
     any more, if the last leader chose that (see LeaderLock). Otherwise it keeps running. `given`: the whole links that
-    it may need. `processes`: how many train it; None for as many as its settings say.
+    it may need. `processes`: how many train it; None for as many as its settings say. `place`: among several
+    machines.
     """
-    arguments = [*program(run, processes), str(run.path)]
+    arguments = [*program(run, processes, place), str(run.path)]
     if total is not None:
         arguments += ["--total", str(total)]
     if tied:
@@ -50,9 +55,6 @@ def start(
     if led:
         arguments.append("--led")
     take_commands(run.commands)  # what was meant for an earlier worker; from here on, they are for this one
-    apart: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     with (run.path / "log.txt").open("ab") as log:
         return subprocess.Popen(
             environment.command(arguments),
@@ -60,20 +62,54 @@ def start(
             stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            **apart,
+            **apart(),
         )
 
 
-def program(run: Run, processes: int | None) -> list[str]:
-    """The module that trains a run, and how many processes it is to start."""
+def start_helper(
+    environment: Environment,
+    place: LaunchPlace,
+    processes: int,
+    where: Path,
+    is_run: bool,
+    config: dict[str, Any] | None = None,
+) -> subprocess.Popen:
+    """Start the launcher of another machine than the first, with this terminal's output. It stops when the process's
+    standard input closes.
+
+    where: the run, or the folder in which it is looked for. config: the settings that this machine was given.
+    """
+    arguments = ["-m", LAUNCHER, f"--processes={processes}", "--tied", *place.words]
+    process = subprocess.Popen(
+        environment.command([*arguments, *([str(where)] if is_run else ["--runs-dir", str(where)])]),
+        env=environment.variables({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}),
+        stdin=subprocess.PIPE,
+        bufsize=0,
+        **apart(),
+    )
+    assert process.stdin
+    with contextlib.suppress(OSError):  # it ended at once, and its exit status says so
+        process.stdin.write(f"\x1e{json.dumps({'config': config})}\n".encode())  # see engine/launching/leash.py
+    return process
+
+
+def apart() -> dict[str, Any]:
+    """What gives a program a process group of its own."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
+
+
+def program(run: Run, processes: int | None, place: LaunchPlace | None = None) -> list[str]:
+    """The module that trains a run, and how many processes it is to start, of several machines this one's."""
     if processes is None:
         try:
             processes = devices.processes(run.config.device, run.config.processes)
         except UserError:  # the worker says what is wrong with it
             processes = 1
-    if processes == 1:
+    if processes == 1 and place is None:
         return ["-m", "dreambooth_ext.engine.worker"]
-    return ["-m", "dreambooth_ext.engine.launching.launcher", f"--processes={processes}"]
+    return ["-m", LAUNCHER, f"--processes={processes}", *(place.words if place else ())]
 
 
 def follow(process: subprocess.Popen, events: EventReader) -> Iterator[list[dict[str, Any]]]:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.runtime import distributed
@@ -93,17 +92,6 @@ def test_a_state_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
         patch.setattr(Checkpoint, "trainer", old)
         assert training.go_on(run, total=4) == worker.DONE
     training.assert_same_run(longer, run)
-
-
-def test_processes_of_several_machines_are_refused(tmp_path, monkeypatch):
-    run = Trainer(tmp_path).create()
-    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
-    for name, value in {**place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="several machines"):
-        distributed.require_one_machine()
-    assert training.go_on(run) == worker.BAD_INPUT
-    assert "several machines" in run.state()["problem"]["message"]
 
 
 @pytest.mark.slow

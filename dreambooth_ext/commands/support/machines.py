@@ -1,0 +1,73 @@
+"""Options for training one run with several machines, and the command of all machines but the first."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ...core.config.run_config import SETTINGS
+from ...core.errors import UserError
+from ...core.runs import launch_place
+from ...core.runs.launch_place import LaunchPlace
+from ...core.system.terminal import say
+from ...host.environment.environment import Environment
+from ...host.jobs import worker_process
+from .exit_status import BAD_INPUT, DONE, FAILED, STOPPED
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("Several machines")
+    group.add_argument("--machines", type=int, metavar="N", help="how many machines train the run together, each with "
+                       "this command")  # fmt: skip
+    group.add_argument("--machine-rank", type=int, metavar="N", help="which of them this is: 0 for the first, which "
+                       "writes and reports")  # fmt: skip
+    group.add_argument("--main-address", metavar="HOST:PORT", help="where they meet: an address of the first machine "
+                       "and a free port")  # fmt: skip
+
+
+def chosen(arguments: argparse.Namespace) -> LaunchPlace | None:
+    """The place of this command among several; None for one by itself. Raises UserError."""
+    return launch_place.chosen(arguments.machines, arguments.machine_rank, arguments.main_address)
+
+
+def check_processes(count: int | None) -> None:
+    """Raise UserError for a number of processes that the setting does not allow either."""
+    low, high = SETTINGS["processes"].limits
+    if count is not None and not low <= count <= high:
+        raise UserError("settings.out_of_range", "processes", value=count, low=low, high=high)
+
+
+def help_out(
+    place: LaunchPlace, processes: int, where: Path, is_run: bool, config: dict[str, Any] | None = None
+) -> int:
+    """Train a run of the first machine with it; returns the exit status.
+
+    where: the run, or the folder in which it is looked for. config: the settings that this command was given.
+    """
+    environment = Environment()
+    environment.ensure()
+    process = worker_process.start_helper(environment, place, processes, where, is_run, config)
+    for polite in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(polite, signal.default_int_handler)
+    interrupts = 0
+    while True:
+        try:
+            code = process.wait()
+            break
+        except KeyboardInterrupt:
+            interrupts += 1
+            interrupt(process, interrupts)
+    return code if code in (DONE, BAD_INPUT, STOPPED) else FAILED
+
+
+def interrupt(process: subprocess.Popen, times: int) -> None:
+    if times == 1 and process.stdin:
+        say("the first machine is asked to stop. Press Ctrl-C again to end this machine's part at once.")
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    else:
+        worker_process.kill(process)

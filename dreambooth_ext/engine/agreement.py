@@ -1,0 +1,69 @@
+"""The processes of one run read the same settings, base, pictures and training state, wherever they are: each machine
+reads its own files, and copies may be old. What differs is told by all, before anything is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+
+from ..core.config.run_config import RunConfig
+from ..core.data.entry import Entry
+from ..core.data.picture_list import HASHED
+from ..core.errors import UserError
+from ..core.runs.run_folder import Run
+from ..core.system.files import sha256_of
+from .models.base_files import BaseFiles
+from .runtime import distributed
+
+
+def require_same_run(run: Run, base: BaseFiles) -> None:
+    """Raise UserError, in every process, if one reads other settings or another base than the first."""
+    if distributed.processes() == 1:
+        return
+    known = {"settings": run.config.as_dict(), "base": base.digest, "folder": str(run.path)}
+    everyone = gather_object([known])
+    first = everyone[0]
+    for number, theirs in enumerate(everyone, 1):
+        about: dict[str, Any] = {"number": number, "folder": theirs["folder"]}
+        if name := different(first["settings"], theirs["settings"]):
+            raise UserError("machines.settings_differ", name, setting=name, **about)
+        if first["base"] != theirs["base"]:
+            raise UserError("machines.base_differs", base.field, **about)
+
+
+def require_same_start(run: Run, entries: Iterable[Entry], step: int, config: RunConfig) -> None:
+    """Raise UserError, in every process, if one has other pictures or captions than the first, or would go on from
+    another step."""
+    if distributed.processes() == 1:
+        return
+    everyone = gather_object([{"pictures": digest_of(list(entries)), "step": step, "folder": str(run.path)}])
+    first = everyone[0]
+    for number, theirs in enumerate(everyone, 1):
+        about: dict[str, Any] = {"number": number, "folder": theirs["folder"]}
+        if first["pictures"] != theirs["pictures"]:
+            field = "train_data_dir" if config.method == "unconditional" else "instance_data_dir"
+            raise UserError("machines.pictures_differ", field, **about)
+        if first["step"] != theirs["step"]:
+            raise UserError("machines.states_differ", "run", ours=first["step"], theirs=theirs["step"], **about)
+
+
+def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first name whose values differ; "" for none."""
+    return next((name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)), "")
+
+
+def digest_of(entries: list[Entry]) -> str:
+    """One digest of the pictures, in their order, with their captions; of large sets only their sizes are read."""
+    sizes = [entry.path.stat().st_size for entry in entries]
+    is_small = sum(sizes) <= HASHED
+    found = hashlib.sha256()
+    for entry, size in zip(entries, sizes, strict=True):
+        about = (entry.path.name, entry.concept, entry.is_class, entry.is_held, entry.repeats, *entry.captions, size)
+        content = [sha256_of(Path(path)) for path in (entry.path, entry.mask) if path] if is_small else []
+        found.update(json.dumps([*about, *content]).encode())
+    return found.hexdigest()
