@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
 
 import torch
 from accelerate.utils import check_cuda_p2p_ib_support
@@ -23,11 +24,11 @@ def join(device: str) -> None:
     if torch.distributed.is_initialized():
         return
     is_card = device.startswith("cuda")
-    if (
-        is_card and not check_cuda_p2p_ib_support()
-    ):  # GeForce RTX 40 with old drivers; accelerate refuses them otherwise
+    if is_card and not check_cuda_p2p_ib_support():  # GeForce RTX 40 with old drivers: else accelerate refuses them
         for name in PEER_TO_PEER:
             os.environ.setdefault(name, "1")
+    if sys.platform == "win32":
+        os.environ.setdefault("USE_LIBUV", "0")  # which torch asks for in some versions, and has in none
     backend = "nccl" if is_card and torch.distributed.is_nccl_available() else "gloo"  # Windows has no NCCL
     count = int(os.environ["WORLD_SIZE"])
     try:
