@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import cards, count, growth
+from benchmarks import cards, count, growth, scale
 from benchmarks.cases import CASES, LONGEST
 from benchmarks.fake_card import Alive, card_rules, fake_card, full_size
 from benchmarks.run import trainers_of
@@ -78,3 +78,24 @@ def test_growth_is_drawn():
     drawn = growth.draw("train_batch_size", points, "batch")
     assert set(drawn) == {"time", "memory"} and all(text.count("<path") for text in drawn.values())
     assert "the whole run" in growth.draw("max_train_steps", points, "steps")["time"]
+
+
+@pytest.mark.parametrize("number", [2, 8, 16])
+def test_a_ring_sends_what_the_bill_says(number):
+    """Played: each passes a piece on to the next, first to sum them, then to spread the sums."""
+    holds = torch.rand(number, number, dtype=torch.float64)  # by card and piece, of 100 bytes
+    expected, sent = holds.sum(0).expand(number, -1).clone(), 0
+    for step in range(2 * (number - 1)):
+        before = holds.clone()
+        for card in range(number):
+            piece, after = (card - step) % number, (card + 1) % number
+            is_summing = step < number - 1
+            holds[after, piece] = before[card, piece] + (before[after, piece] if is_summing else 0)
+        sent += 100  # by each
+    torch.testing.assert_close(holds, expected)
+    assert scale.exchanged(100 * number, number) == pytest.approx(sent) and scale.exchanged(100, 1) == 0
+
+
+@pytest.mark.slow
+def test_the_bill_in_the_documentation_is_today_s():
+    assert scale.table() in scale.DOCUMENT.read_text(encoding="utf-8")
