@@ -316,17 +316,18 @@ def gather(
     memory.release()
     entries = entries_of(config, subjects, run)
     cache = run.path.parent / "latents"
+    company = distributed.Company(accelerator.process_index, accelerator.num_processes)
+    meanwhile = all(company.of_all(meanwhile))  # they differ in what memory is free
     if config.cache_latents_to_disk is None:
-        config = config.replace(cache_latents_to_disk=needs_disk(config, subjects, base, len(entries), cache, control))
+        needs = company.of_all(needs_disk(config, subjects, base, len(entries), cache, control))
+        config = config.replace(cache_latents_to_disk=any(needs))
     dataset = Dataset(config, subjects, entries, base.scaling_factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
     if vae is not None:
         vae = vae_bands.for_encoding(vae, config)
     stage = Message("stages.caching_latents" if dataset.cached and not meanwhile else "stages.reading_pictures")
-    shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
-    with shared:
-        shown, measured = partial(control.stage, stage), partial(control.stage, MEASURING)
-        dataset.encode(vae, device, shown, control.warn, measured, meanwhile)
+    shown, measured = partial(control.stage, stage), partial(control.stage, MEASURING)
+    dataset.encode(vae, device, shown, control.warn, measured, meanwhile, company)
     del vae
     memory.release()
     return dataset

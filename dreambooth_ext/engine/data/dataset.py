@@ -15,6 +15,7 @@ from ...core.data.entry import Entry
 from ...core.data.picture_entries import caches_latents
 from ...core.errors import Problem, UserError
 from ...core.pictures.training_crop import bucket_sizes, training_size
+from ..runtime.distributed import Company
 from ..runtime.seeds import generator
 from . import latent_encoding, masks, picture_checks
 from .batch import Batch
@@ -63,13 +64,14 @@ class Dataset:
         warn: Warn = lambda problem: None,
         measured: Progress = lambda done, total: None,
         meanwhile: bool = False,
+        company: Company = latent_encoding.ALONE,
     ) -> None:
         """Read all pictures and encode them into the latent cache or, without one, only check that they can be decoded.
 
         meanwhile: only check them too, and encode each when a step first needs it (`fill`): the first step comes
-        sooner, and the VAE stays in memory until the last is encoded. `vae` may be None if nothing is cached. All
-        headers are read first, which `measured` shows. Broken pictures are left out, and the first of them are named by
-        `warn`. Raises UserError if none is left of a concept.
+        sooner, and the VAE stays in memory until the last is encoded. `vae` may be None if nothing is cached. company:
+        the processes that encode each picture once. All headers are read first, which `measured` shows. Broken
+        pictures are left out, and the first of them are named by `warn`. Raises UserError if none is left of a concept.
         """
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
             warn(Problem("pictures.one_bucket", resolution=self.config.resolution))
@@ -83,7 +85,7 @@ class Dataset:
                 assert vae is not None
                 size = latent_encoding.memory_bytes(found, self._flips)
                 cache = DiskCache(self.cache_dir) if self.cache_dir is not None else MemoryCache(size)
-                made = latent_encoding.Posteriors(found, self._flips, cache, vae, torch.device(device))
+                made = latent_encoding.Posteriors(found, self._flips, cache, vae, torch.device(device), company)
                 found = (made.verify if meanwhile else made.encode)(found, progress, left_out)
                 self.samples: Samples = LatentSamples(self.config, self._variations, made, self.scaling_factor)
                 self.posteriors = made
@@ -145,13 +147,13 @@ class Dataset:
         """
         if self.posteriors is None or self.posteriors.is_complete:
             return None
-        lacked = False
-        for turn in (turn for micro in range(micros) for turn in self.order.batch(step, micro, rank, world)):
-            picture = self.pictures[turn.picture]
-            flip, *_ = self.samples.drawn(picture, generator(self.config.seed, *turn.drawn_by))
-            lacked = self.posteriors.require(picture, flip) or lacked
-        if not lacked:
-            self.posteriors.require_one()
+        jobs = []
+        for number in range(world) if self.posteriors.company.world > 1 else (rank,):
+            for turn in (turn for micro in range(micros) for turn in self.order.batch(step, micro, number, world)):
+                picture = self.pictures[turn.picture]
+                flip, *_ = self.samples.drawn(picture, generator(self.config.seed, *turn.drawn_by))
+                jobs.append((picture, flip))
+        self.posteriors.require_all(jobs)
         return self.posteriors.counts
 
     @property

@@ -4,7 +4,8 @@ a step first needs it, so that training begins at once."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from ...core.data.concepts import Subjects
 from ...core.errors import Problem, UserError
 from ...core.system import files
 from ..runtime import memory
+from ..runtime.distributed import Company
 from . import picture_checks
 from .images import to_model
 from .latent_cache import IN_MEMORY, DiskCache, MemoryCache, vae_fingerprint
@@ -21,6 +23,8 @@ from .parallel import ahead, attempt, workers
 from .picture import Picture
 from .picture_checks import Progress, Warn
 
+ALONE = Company()
+SHARED = 8  # groups that a process encodes before it gives them to the others
 Flips = Callable[[Picture], bool]  # whether a picture is also used mirrored
 
 # Pixels encoded at once, and the bytes that one of them takes of the VAE's forward pass in float32, as counted
@@ -59,7 +63,9 @@ class Posteriors:
     """A run's posteriors, out of the cache: all of them are encoded by `encode`, or each when it is first asked for.
 
     Pictures are encoded in the same groups whoever asks first, so that both ways and a resumed run get the same bits.
-    The VAE always runs in float32, since SDXL's overflows in float16; it is let go as soon as nothing is missing.
+    Several processes encode each group once, the next one of them in turn, and give it to the others (`_share`); what
+    is missing is the same for all of them. The VAE always runs in float32, since SDXL's overflows in float16; it is let
+    go as soon as nothing is missing.
     """
 
     def __init__(
@@ -69,14 +75,17 @@ class Posteriors:
         cache: MemoryCache | DiskCache,
         vae: torch.nn.Module,
         device: torch.device,
+        company: Company = ALONE,
     ):
-        self.cache, self.device = cache, device
+        self.cache, self.device, self.company = cache, device, company
         self._fingerprint = vae_fingerprint(vae) if isinstance(cache, DiskCache) else ""
         self._vae: torch.nn.Module | None = vae.to(device, torch.float32).requires_grad_(False).eval()
         jobs = [(p, flip) for p in pictures for flip in ((False, True) if flips(p) else (False,))]
         jobs.sort(key=lambda job: job[0].crop.target)  # groups by size; stable, so otherwise in the folder's order
         self._jobs = jobs
-        self._missing = {self.key(*job): job for job in jobs if self.key(*job) not in cache}
+        lacks = [any(said) for said in zip(*company.of_all([self.key(*job) not in cache for job in jobs]), strict=True)]
+        self._missing = {self.key(*job): job for job, lacking in zip(jobs, lacks, strict=True) if lacking}
+        self._alone: set[Hashable] = set()  # missing, but for this process
         self._groups: dict[Hashable, list[Job]] = {}  # by the key of each of its jobs; of pictures known to be good
         self._decoded: dict[Picture, Tensor] = {}  # not mirrored, uint8
         self._decoded_bytes = 0
@@ -105,6 +114,8 @@ class Posteriors:
 
     def encode(self, pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
         """Encode all that is missing. Returns the pictures that could be encoded."""
+        if self.company.world > 1:
+            return self._encode_together(pictures, progress, warn)
         jobs, total = list(self._missing.values()), len(self._jobs)
         broken: set[Picture] = set()
         done = total - len(jobs)
@@ -121,44 +132,135 @@ class Posteriors:
         self._let_go()
         return [p for p in pictures if p not in broken]
 
+    def _encode_together(self, pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
+        kept, total = self.verify(pictures, lambda done, of: None, warn), len(self._jobs)
+        groups, at_once = self._lacking(self._missing.values()), self.company.world * SHARED
+        broken: set[Path] = set()
+        for begin in range(0, len(groups), at_once):
+            progress(total - len(self._missing), total)
+            broken |= self._share(groups[begin : begin + at_once])
+        for path in sorted(broken):
+            warn(Problem("pictures.vae_fails", file=str(path)))
+        progress(total, total)
+        return [picture for picture in kept if picture.entry.path not in broken]
+
     # --- each in time
 
     def verify(self, pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
         """Decode the pictures that will have to be encoded. Returns all but those that cannot be decoded, which leave
         the others' groups as `encode` would."""
         lacking = {picture for picture, _ in self._missing.values()}
-        good = set(picture_checks.verify([p for p in pictures if p in lacking], progress, warn, self._keep))
+        good = self._decodable([p for p in pictures if p in lacking], progress, warn)
         self._missing = {key: job for key, job in self._missing.items() if job[0] in good}
         self._jobs = [job for job in self._jobs if job[0] in good or job[0] not in lacking]
+        for part in self._grouped():
+            self._groups |= {self.key(*job): part for job in part if self.key(*job) in self._missing}
+        self._let_go()
+        return [p for p in pictures if p in good or p not in lacking]
+
+    def _grouped(self) -> Iterator[list[Job]]:
+        """Yield the jobs in groups of one size, as large as memory allows."""
         for _, same_size in itertools.groupby(self._jobs, key=lambda job: job[0].crop.target):
             group = list(same_size)
             width, height = group[0][0].crop.target
             at_once = _at_once(self.device, width * height)
-            for part in (group[begin : begin + at_once] for begin in range(0, len(group), at_once)):
-                self._groups |= {self.key(*job): part for job in part if self.key(*job) in self._missing}
-        self._let_go()
-        return [p for p in pictures if p in good or p not in lacking]
+            yield from (group[begin : begin + at_once] for begin in range(0, len(group), at_once))
+
+    def _decodable(self, pictures: list[Picture], progress: Progress, warn: Warn) -> set[Picture]:
+        """Return which of the pictures can be decoded. Of several processes each looks at those that it will most
+        likely encode."""
+        company = self.company
+        if company.world == 1:
+            return set(picture_checks.verify(pictures, progress, warn, self._keep))
+        turn: dict[Picture, int] = {}
+        for number, group in enumerate(self._grouped()):
+            for picture, _ in group:
+                turn.setdefault(picture, number % company.world)
+        own = [picture for picture in pictures if turn[picture] == company.rank]
+        told: list[Problem] = []
+        good = set(picture_checks.verify(own, progress, told.append, self._keep))
+        bad: set[Path] = set()
+        for paths, problems in company.of_all(([p.entry.path for p in own if p not in good], told)):
+            bad.update(paths)
+            for problem in problems:
+                warn(problem)
+        return {picture for picture in pictures if picture.entry.path not in bad}
 
     def require(self, picture: Picture, flip: bool) -> bool:
-        """Encode the picture, with the others of its group, if it is not in the cache. Returns whether it was not."""
+        """Encode the picture, with the others of its group, if it is not in the cache. Returns whether it was not. One
+        of several processes does so for itself alone: the others still wait for their turn."""
         key = self.key(picture, flip)
-        if key not in self._missing:
+        if key not in self._missing or key in self._alone:
             return False
         batch = self._groups[key]
         pixels = torch.stack([self._pixels(*job) for job in batch])
         if broken := self._put(batch, pixels):
             file = str(broken[0].entry.path)
             raise UserError("pictures.vae_fails_in_training", "instance_data_dir", file=file)
+        if self.company.world > 1:
+            self._alone.update(self.key(*job) for job in batch)
+            return True
         self._forget(batch)
         self._let_go()
         memory.release()  # it took more than a step does
         return True
 
-    def require_one(self) -> None:
-        """Encode the first group that is missing, if one is."""
-        for job in self._missing.values():
-            self.require(*job)
+    def require_all(self, jobs: Iterable[Job]) -> None:
+        """Encode what is not in the cache of these or, if nothing lacks, some of the rest: a group for each process.
+        All processes ask for the same."""
+        world = self.company.world
+        groups = self._lacking(jobs) or self._lacking(self._missing.values(), world)
+        if world > 1:
+            if broken := self._share(groups):
+                raise UserError("pictures.vae_fails_in_training", "instance_data_dir", file=str(min(broken)))
+            memory.release()
             return
+        for group in groups:
+            self.require(*next(job for job in group if self.key(*job) in self._missing))
+
+    def _lacking(self, jobs: Iterable[Job], most: int = 0) -> list[list[Job]]:
+        """Return the groups of what is missing of some jobs, each once, in their order; `most` of them, or all."""
+        groups: dict[int, list[Job]] = {}
+        for job in jobs:
+            if self.key(*job) in self._missing:
+                group = self._groups[self.key(*job)]
+                groups[id(group)] = group
+                if len(groups) == most:
+                    break
+        return list(groups.values())
+
+    def _share(self, groups: list[list[Job]]) -> set[Path]:
+        """Encode groups together with the other processes, each one's own, and take theirs. Returns the pictures that
+        give numbers that are not finite. Raises UserError in all processes if one cannot encode its own."""
+        company = self.company
+        mine, failure = groups[company.rank :: company.world], None
+        broken: set[Path] = set()
+        try:
+            for group in mine:
+                pixels = torch.stack([self._pixels(*job) for job in group])
+                broken.update(picture.entry.path for picture in self._put(group, pixels))
+        except UserError as error:
+            failure = error.problem
+        made = [self.key(*job) for group in mine for job in group if job[0].entry.path not in broken]
+        for problem, paths in company.of_all((failure, broken)):
+            if problem:
+                raise problem.as_error()
+            broken = broken | paths
+        self._take(made, [self.key(*job) for group in groups for job in group if job[0].entry.path not in broken])
+        for group in groups:
+            self._forget(group)
+        self._let_go()
+        return broken
+
+    def _take(self, made: list[Hashable], wanted: list[Hashable]) -> None:
+        """Take from the others what this process has not made, unless a disk that all share has it. wanted: of all."""
+        lacks = [key for key in wanted if key not in self.cache]
+        if not any(self.company.of_all(bool(lacks))):
+            return
+        for values in self.company.of_all({key: self.cache.get(key) for key in made}):
+            for key in lacks:
+                if key in values:
+                    self.cache.put(key, values[key])
 
     def _keep(self, picture: Picture, pixels: Tensor) -> None:
         """Keep what was decoded, as far as there is room, so that it need not be decoded again."""

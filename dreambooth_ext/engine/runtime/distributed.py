@@ -8,7 +8,8 @@ commands, draws and writes files.
 from __future__ import annotations
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import broadcast_object_list, reduce
@@ -17,6 +18,7 @@ from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
 from ...core.runs.launch_place import SPLITTING
 
+Thing = TypeVar("Thing")
 LAUNCHED_WITH = {  # environment variable: the run's own setting, and the variable's default
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("gradient_accumulation_steps", "1"),
     "ACCELERATE_MIXED_PRECISION": ("mixed_precision", "no"),
@@ -75,6 +77,22 @@ def mean(number: float, device: torch.device) -> float:
 def number_of_first(number: int) -> int:
     """Return the first process's number in all processes."""
     return int(from_first([str(number)])[0])
+
+
+@dataclass(frozen=True)
+class Company:
+    """The processes that do something together, as one of them sees it."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of_all(self, thing: Thing) -> list[Thing]:
+        """Return what each process gives, in the order of their ranks. All of them have to come here."""
+        if self.world == 1:
+            return [thing]
+        found: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(found, thing)
+        return found
 
 
 def from_first(commands: list[str]) -> list[str]:

@@ -176,7 +176,7 @@ def test_a_run_is_the_same_either_way_and_says_how_far_it_is(tmp_path, monkeypat
     assert kinds.index("step") < max(i for i, kind in enumerate(kinds) if kind == "stages.caching_latents")
     shutil.rmtree(one.path.parent / "latents", ignore_errors=True)
     monkeypatch.setattr(plan, "when_encoded", lambda *arguments: "before")
-    monkeypatch.setattr(latent_encoding.Posteriors, "require_one", None)
+    monkeypatch.setattr(latent_encoding.Posteriors, "require_all", None)
     training.go_on(other := trainer.create(**{**settings, "name": "other"}))
     training.assert_same_run(one, other)
     assert other.state()["plan"]["encodes"] == "before"
