@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from pathlib import Path
 
@@ -34,27 +33,30 @@ def kept_bytes(config: ResolvedConfig) -> int:
     return KEPT * config.shuffle_buffer * USUAL_BYTES if links.is_link(text) else 0
 
 
-def prepare(run: Path, shards: list[Shard], warn: Warn) -> None:
-    """Note the shards of a run at its first start, and remove what an earlier session kept. Done by one process."""
-    shutil.rmtree(run / FOLDER, ignore_errors=True)
+Row = tuple[str, int, int]  # a shard's name, and of a local one its bytes and time
+
+
+def noted(run: Path, shards: list[Shard], warn: Warn) -> list[Row]:
+    """Return the shards that a run has noted at its first start, which it does here. Done by one process."""
     if not (run / LIST).exists():
-        rows = [[shard.name, shard.size, shard.time] for shard in shards]
-        files.write_json(run / LIST, rows)
-    elif added := len(shards) - len(of_run(run, shards)):
-        warn(Problem("shards.added", FIELD, count=added))
-
-
-def of_run(run: Path, shards: list[Shard]) -> list[Shard]:
-    """Return the shards that a run has noted, in its order. Raises UserError if some are gone or have changed."""
+        files.write_json(run / LIST, [[shard.name, shard.size, shard.time] for shard in shards])
     try:
         rows = [(str(name), int(size), int(time)) for name, size, time in files.read_json(run / LIST)]
     except (OSError, TypeError, ValueError) as error:
         raise UserError("pictures.list_damaged", "run", file=LIST, run=run.name) from error
+    if added := len({shard.name for shard in shards} - {name for name, _, _ in rows}):
+        warn(Problem("shards.added", FIELD, count=added))
+    return rows
+
+
+def of_run(rows: list[Row], shards: list[Shard], by_time: bool) -> list[Shard]:
+    """Return the shards that a run has noted, in its order. by_time: these are the files themselves, not another
+    machine's copies. Raises UserError if some are gone or have changed."""
     known = {shard.name: shard for shard in shards}
     if gone := [name for name, _, _ in rows if name not in known]:
         raise UserError("shards.gone", FIELD, names=some(gone))
     for name, size, when in rows:
-        if (known[name].size, known[name].time) != (size, when):
+        if known[name].size != size or (by_time and known[name].time != when):
             raise UserError("shards.changed", FIELD, shard=name)
     return [known[name] for name, _, _ in rows]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 
 from accelerate import Accelerator
@@ -26,18 +27,21 @@ def of_run(
     """Return the data set of a run on shards, whose pictures are read while it trains. Raises UserError if they cannot
     be."""
     config = links.restored(config, control.links)
-    found, world = opening.listed(config), accelerator.num_processes
-    with accelerator.main_process_first():
-        if distributed.is_first():
-            opening.prepare(run.path, found, control.warn)
-            opening.look(config, subjects, found)
+    found, is_first, folder = opening.listed(config), distributed.is_first(), run.path / opening.FOLDER
+    rank, world = accelerator.process_index, accelerator.num_processes
+    rows = opening.noted(run.path, found, control.warn) if is_first else []
+    shards = opening.of_run(distributed.Company(rank, world).of_all(rows)[0], found, by_time=is_first)
+    if accelerator.is_local_main_process:
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier session
+    if is_first:
+        opening.look(config, subjects, shards)
     # one process must not leave the others waiting for it in the middle of a step
     wait = partial(control.stage if world == 1 else control.beside, READING)
     return ShardDataset(
         config,
         subjects,
-        opening.of_run(run.path, found),
-        run.path / opening.FOLDER,
+        shards,
+        folder,
         control.warn,
         scaling_factor=base.scaling_factor,
         inpainting=base.inpainting,

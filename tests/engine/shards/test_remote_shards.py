@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import fsspec
@@ -264,15 +265,21 @@ def test_a_run_keeps_to_the_shards_that_it_began_with(tmp_path):
     where = shards.write(tmp_path / "shards", (1, 1))
     run, warned = tmp_path / "run", []
     run.mkdir()
-    opening.prepare(run, readers.listed(where), warned.append)
+    rows = opening.noted(run, readers.listed(where), warned.append)
     shards.write(tmp_path / "more", (1,))
     (tmp_path / "more" / "train-0000.tar").rename(tmp_path / "shards" / "again.tar")
-    opening.prepare(run, readers.listed(where), warned.append)
-    assert [shard.title for shard in opening.of_run(run, readers.listed(where))] == ["train-0000.tar", "train-0001.tar"]
+    assert opening.noted(run, readers.listed(where), warned.append) == rows
+    found = opening.of_run(rows, readers.listed(where), by_time=True)
+    assert [shard.title for shard in found] == ["train-0000.tar", "train-0001.tar"]
     assert [problem.code for problem in warned] == ["shards.added"]
-    (tmp_path / "shards" / "train-0001.tar").write_bytes(TAR)
+    path = tmp_path / "shards" / "train-0001.tar"
+    os.utime(path, (1, 1))
+    assert opening.of_run(rows, readers.listed(where), by_time=False)[1].time != rows[1][2], "another machine's copy"
     with pytest.raises(UserError, match=r"train-0001\.tar is not what it was"):
-        opening.of_run(run, readers.listed(where))
-    (tmp_path / "shards" / "train-0001.tar").unlink()
+        opening.of_run(rows, readers.listed(where), by_time=True)
+    path.write_bytes(TAR)
+    with pytest.raises(UserError, match=r"train-0001\.tar is not what it was"):
+        opening.of_run(rows, readers.listed(where), by_time=False)
+    path.unlink()
     with pytest.raises(UserError, match="shards of this run are gone"):
-        opening.of_run(run, readers.listed(where))
+        opening.of_run(rows, readers.listed(where), by_time=True)
