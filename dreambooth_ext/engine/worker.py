@@ -26,8 +26,8 @@ from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.messages.message import Message
 from ..core.runs.leader_lock import LeaderLock
-from ..core.runs.run_folder import Run, deleted
-from ..core.system import disk, environment_users, files
+from ..core.runs.run_folder import Run
+from ..core.system import environment_users, files
 from ..core.system.terminal import open_missing_streams, say, say_traceback, shield
 from . import agreement, plan
 from .base_record import keep_base, note_base, wait_for_base
@@ -35,6 +35,7 @@ from .data import hub_dataset, latent_encoding
 from .data.dataset import Dataset
 from .downloads import refusals
 from .downloads.progress_thread import Fetch
+from .failures import BAD_INPUT, FAILED, connect, explain, fail, fail_for, with_state
 from .launching import variables
 from .launching.leash import Leash
 from .memory_choices import with_choices
@@ -56,7 +57,7 @@ from .training.method import Method
 from .training.noise_processes import NOISE_PROCESSES
 from .training.run_outputs import Saver
 
-DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
+DONE, STOPPED = 0, 130
 CLASS_PICTURES, MEASURING, ENCODING = map(
     Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions")
 )
@@ -91,7 +92,9 @@ def main(argv: list[str] | None = None) -> int:
             control.stop_with(take_standard_input())
         if arguments.led:
             control.stop_without(LeaderLock(run.path.parent))
-        return work(run, control, arguments.total)
+        code = work(run, control, arguments.total)
+        control.leave(code)
+        return code
 
 
 def work(run: Run, control: Control, total: int | None) -> int:
@@ -111,57 +114,12 @@ def work(run: Run, control: Control, total: int | None) -> int:
     except Exception as error:
         is_exchange = process_group.is_exchange_error(error)
         if known := control.failure_of_another(wait=is_exchange):
-            problem, code = known
-            return fail(control, [problem if control.current == "preparing" else with_state(problem, run)], code)
+            return fail_for(known[0], known[1], run, control)
         say_traceback(error)
         problem = explain(error, run, control.config or run.config)
-        found = [problem if control.current == "preparing" else with_state(problem, run)]
-        return fail(control, found, FAILED, is_exchange=is_exchange)
+        return fail_for(problem, FAILED, run, control, is_exchange)
     control.end(ended)
     return DONE if ended == "done" else STOPPED
-
-
-def fail(
-    control: Control,
-    problems: list[Problem],
-    code: int,
-    before: dict[str, Any] | None = None,
-    *,
-    is_exchange: bool = False,
-) -> int:
-    """Record the run's failure and return `code`. before: the status that the run keeps if it was refused before it
-    continued. is_exchange: the connection to another process broke."""
-    if not control.run.exists():
-        problems, code = [deleted(control.run)], FAILED
-    say(*problems)
-    with contextlib.suppress(OSError):  # if the disk is full, the log and the exit status must suffice
-        for problem in problems:
-            control.events.append("error", **problem.as_event(), why=str(problem))
-    with contextlib.suppress(OSError):
-        known = dict(before or {"status": "failed"})
-        how = known.pop("status")
-        control.end(how, **known, problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
-    control.tell_launcher(problems[0], code, is_exchange)
-    return code
-
-
-def with_state(problem: Problem, run: Run) -> Problem:
-    """Add to the problem that ended training whether a training state is left to resume from."""
-    said: dict[str, Any] = {"reason": problem.message, "remedy": problem.remedy}
-    if kept := training_state.found(run.checkpoints):
-        return Problem("training.failed_with_state", problem.field, step=kept[-1].step, run=run.id, **said)
-    return Problem("training.failed_without_state", problem.field, **said)
-
-
-def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
-    """Describe an error of the machine or of this program for the user. config: resolved, if that was reached."""
-    if memory.is_out_of_memory(error):
-        remedies = plan.memory_remedies(config)
-        return Problem("training.out_of_memory", "train_batch_size", device=config.device, remedies=remedies)
-    if isinstance(error, OSError) and (found := disk.problem_of(error)):
-        return found
-    kind, log = type(error).__name__, run.path / "log.txt"
-    return Problem("training.unexpected", type=kind, error=str(error), log=log, run=run.id)
 
 
 def remove_unfinished(run: Run) -> None:
@@ -174,6 +132,8 @@ def remove_unfinished(run: Run) -> None:
 def train(run: Run, control: Control, total: int | None) -> str:
     """Run everything from opening the base to the final model. Returns "done" or "stopped"."""
     distributed.require_plain_launch()
+    if distributed.processes() > 1 and not control.leash:
+        control.leash = connect(run, control)
     if distributed.is_first():
         remove_unfinished(run)
     with contextlib.closing(open_base(run, control)) as base:

@@ -24,6 +24,8 @@ NEWS = 3.0  # seconds after an exchange broke in which the launcher says which p
 class Leash:
     """The worker's side. pipe: the standard input that the launcher holds the other end of."""
 
+    tells_all = False  # the launcher tells the first process alone why another failed, and ends the others
+
     def __init__(self, pipe: IO[bytes]):
         self._failure: tuple[Problem, int] | None = None
         self._news = threading.Event()
@@ -48,6 +50,9 @@ class Leash:
     def rescue(self) -> None:
         """Tell the launcher that this process saves what there is, so that it is given the time."""
         say(rescues=True)
+
+    def leave(self, code: int) -> None:
+        """End in order: the launcher sees that by itself."""
 
     def wait(self) -> None:
         """Wait to be ended: if this process ended by itself, the others would notice it before they know the reason."""

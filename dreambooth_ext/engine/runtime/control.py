@@ -23,6 +23,7 @@ from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run, this_worker
 from ...core.system.terminal import say
 from ..launching.leash import Leash
+from ..launching.line import Line
 
 HEARTBEAT = 2.0  # seconds
 STEP_LINES = 10.0  # seconds between steps in the log
@@ -82,7 +83,7 @@ class Control:
         self._kept: list[str] = []  # commands received during preparation
         self._last_stage = 0.0
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self.leash: Leash | None = None  # to the launcher of several processes
+        self.leash: Leash | Line | None = None  # to the launcher of several processes, or to these
 
     def __enter__(self) -> Control:
         for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
@@ -193,6 +194,11 @@ class Control:
         if self.leash:
             self.leash.tell(problem, code, is_exchange)
 
+    def leave(self, code: int) -> None:
+        """Tell the other processes that this one ends in order, with this exit status."""
+        if self.leash:
+            self.leash.leave(code)
+
     def rescue(self) -> None:
         """Note that this process saves what there is after a failure."""
         if self.leash:
@@ -238,8 +244,8 @@ class Follower(Control):
     def commands(self) -> list[str]:
         return []
 
-    def failure_of_another(self, wait: bool) -> None:
-        return None
+    def failure_of_another(self, wait: bool) -> tuple[Problem, int] | None:
+        return super().failure_of_another(wait) if self.leash and self.leash.tells_all else None
 
     def tell_launcher(self, problem: Problem, code: int, is_exchange: bool) -> None:
         super().tell_launcher(problem, code, is_exchange)

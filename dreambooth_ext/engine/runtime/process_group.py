@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import sys
+from collections.abc import Iterator
 
 import torch
 from accelerate.utils import check_cuda_p2p_ib_support
@@ -27,16 +29,30 @@ def join(device: str) -> None:
     if is_card and not check_cuda_p2p_ib_support():  # GeForce RTX 40 with old drivers: else accelerate refuses them
         for name in PEER_TO_PEER:
             os.environ.setdefault(name, "1")
+    backend = "nccl" if is_card and torch.distributed.is_nccl_available() else "gloo"  # Windows has no NCCL
+    with _meeting():
+        store, rank, world = meet()
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+
+
+def meet() -> tuple[torch.distributed.Store, int, int]:
+    """Wait for the other processes of this launch. Returns their common store, this process's rank, and how many they
+    are. Raises UserError if the others do not come."""
     if sys.platform == "win32":
         os.environ.setdefault("USE_LIBUV", "0")  # which torch asks for in some versions, and has in none
-    backend = "nccl" if is_card and torch.distributed.is_nccl_available() else "gloo"  # Windows has no NCCL
-    count = int(os.environ["WORLD_SIZE"])
-    try:
+    with _meeting():
         store, rank, world = next(torch.distributed.rendezvous("env://", timeout=COMING))
         wait_for_all(store, rank, world)
         store.set_timeout(PATIENCE)
-        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        return store, rank, world
+
+
+@contextlib.contextmanager
+def _meeting() -> Iterator[None]:
+    try:
+        yield
     except (ValueError, RuntimeError) as error:
+        count = int(os.environ["WORLD_SIZE"])
         here = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
         raise UserError("processes.not_met", "processes", count=count, address=here, error=str(error)) from error
 
