@@ -18,11 +18,13 @@ from ..data.picture_checks import Warn
 from . import readers
 from .readers import Shard
 from .samples import InPlace, Samples
+from .tar_members import BLOCK, END, members
 from .windows import Builder
 
 LIST = "shards.json"  # in the run's folder
 FOLDER = "shards"  # the same: what is kept of remote ones
 LOOKED_AT = 16  # samples
+MOST_CHECKED = 10_000  # local shards whose ends are looked at
 USUAL_BYTES = 300_000  # of a picture's file
 KEPT = 3  # windows on disk at once: the last, the one that is trained on, and the next
 
@@ -61,8 +63,19 @@ def of_run(rows: list[Row], shards: list[Shard], by_time: bool) -> list[Shard]:
     return [known[name] for name, _, _ in rows]
 
 
+def require_whole(shards: list[Shard]) -> None:
+    """Raise UserError for a local shard that ends too early: a tar ends with empty blocks."""
+    local = [shard for shard in shards if shard.is_local]
+    for shard in local[:: -(-len(local) // MOST_CHECKED) or 1]:
+        if readers.content_of(Path(shard.where), max(0, shard.size - BLOCK), min(BLOCK, shard.size), shard) != END:
+            with contextlib.closing(readers.opened(shard, 0, "", time.sleep)) as reader:
+                for _ in members(reader):  # what follows the end does no harm
+                    pass
+
+
 def look(config: ResolvedConfig, subjects: Subjects, shards: list[Shard]) -> None:
     """Read the first samples. Raises UserError if the shard cannot be read, or none of them can be trained on."""
+    require_whole(shards)
     samples = Samples(config, subjects.concepts[0])
     builder = Builder(config, samples, shards, Path(), lambda problem: None)
     index = builder.order(0)[0]

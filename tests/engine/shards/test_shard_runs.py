@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from dreambooth_ext.core.config import links
 from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.shards import opening
 from tests import shards, training
-from tests.engine.downloads.servers import Answers, Server, served, whole
+from tests.engine.downloads.servers import Answers, Server, served, status, whole
 from tests.engine.runtime.test_distributed import together
+from tests.engine.worker.test_kill import processes, survive  # noqa: F401 - a fixture
 from tests.engine.worker.test_resume import check
 from tests.training import Trainer
 
@@ -115,16 +118,31 @@ def test_killed_while_a_window_is_read(tmp_path, trainer, server):
     training.assert_same_run(expected, run)
 
 
-def test_a_shard_that_is_cut_ends_the_run_with_its_name_and_its_state_kept(tmp_path, trainer):
+def test_a_shard_that_is_cut_is_named_before_anything_is_trained(tmp_path, trainer):
     for index in range(3):
         path = tmp_path / "shards" / f"train-{index:04d}.tar"
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
         run = trainer.create(max_train_steps=20)
-        assert training.go_on(run) in (worker.FAILED, worker.BAD_INPUT)
+        assert training.go_on(run) == worker.BAD_INPUT
         problem = run.state()["problem"]
         assert path.name in problem["message"] and "ends in the middle" in problem["message"], problem
         path.write_bytes(content)
+
+
+def test_a_server_that_loses_a_shard_ends_the_run_with_a_state_to_go_on_from(tmp_path, trainer, server):
+    pattern = offer(server, tmp_path / "shards")
+    expected = trainer.train(train_shards_path_or_url=pattern)
+    last = int(torch.randperm(3, generator=generator(trainer.settings["seed"], "shards", 0))[-1])
+    lost = server.answers[f"/train-{last:04d}.tar"]
+    server.answers[f"/train-{last:04d}.tar"] = status(404)
+    run = trainer.create(train_shards_path_or_url=pattern)
+    assert training.go_on(run) == worker.FAILED
+    problem = run.state()["problem"]
+    assert f"train-{last:04d}.tar is not there" in problem["message"] and training.newest(run).step >= 1
+    server.answers[f"/train-{last:04d}.tar"] = lost
+    assert training.go_on(run) == worker.DONE, training.log(run)
+    training.assert_same_run(expected, run)
 
 
 def test_a_vanished_shard_is_named(tmp_path, trainer):
@@ -137,3 +155,28 @@ def test_a_vanished_shard_is_named(tmp_path, trainer):
     )
     assert training.go_on(run, total=8) == worker.BAD_INPUT
     assert "train-0001.tar' is not there" in run.state()["problem"]["message"]
+
+
+def test_kills_at_random_instants(tmp_path, trainer, server, processes):  # noqa: F811
+    trainer.settings["train_shards_path_or_url"] = offer(server, tmp_path / "shards")
+    del trainer.settings["max_train_steps"]
+    survive(trainer, processes, kills=6, steps=12, seed=5)
+
+
+def test_a_links_secret_reaches_its_server_and_no_file(tmp_path, trainer, server, monkeypatch):
+    offer(server, tmp_path / "shards")
+    open_to_all = dict(server.answers)
+
+    def guarded(answer):
+        return lambda http: answer(http) if "token=kept" in http.path else http.start(403, Content_Length=0)
+
+    server.answers = {path: guarded(answer) for path, answer in open_to_all.items()}
+    link = server.link("/train-{0000..0002}.tar?token=kept")
+    run = trainer.create(train_shards_path_or_url=link)
+    monkeypatch.setenv(links.VARIABLE, link)
+    assert training.go_on(run) == worker.DONE, training.log(run)
+    assert all("token=kept" in path for path, _ in server.asked)
+    for path in run.path.rglob("*"):
+        assert not path.is_file() or b"token=kept" not in path.read_bytes(), path
+    assert training.go_on(run, total=8) == worker.BAD_INPUT, "it has to be given again"
+    assert run.state()["problem"]["code"] == "download.login"
