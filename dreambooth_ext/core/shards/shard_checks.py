@@ -53,4 +53,6 @@ def _name_problems(text: str) -> list[Problem]:
         return [Problem("shards.unreadable", FIELD, shard=shown(text), error=reason_of(error))]
     if text.partition("://")[0].strip().lower() in SCHEMES and any(map(shard_names.has_wildcard, found)):
         return [Problem("shards.no_list", FIELD, text=shown(text))]
+    if text.partition("://")[0].strip().lower() in SCHEMES and found[0].lower().endswith(shard_names.PARQUET):
+        return [Problem("shards.parquet_link", FIELD, text=shown(text))]
     return []

@@ -18,8 +18,8 @@ from ..errors import UserError
 from ..system.files import expanded
 
 FIELD = "train_shards_path_or_url"
-TAR = ".tar"
-PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".parquet", ".arrow")
+TAR, PARQUET = ".tar", ".parquet"
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".arrow")
 MOST = 100_000  # shards; of a gigabyte each, 100 TB
 GROUP = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
@@ -61,10 +61,10 @@ def local(pattern: str) -> list[Path]:
     for name in names(pattern):
         path = expanded(name)
         if path.is_dir():
-            inside = sorted((one for one in path.iterdir() if one.suffix.lower() == TAR), key=natural_key)
+            inside = of_folder([str(one) for one in path.iterdir()])
             if not inside:
                 raise UserError("shards.none_in_folder", FIELD, folder=shown(str(path)))
-            found += inside
+            found += map(Path, inside)
         elif has_wildcard(name) and not path.exists():
             matching = sorted((Path(one) for one in glob.glob(str(path))), key=natural_key)
             if not matching:
@@ -78,8 +78,14 @@ def local(pattern: str) -> list[Path]:
     return found
 
 
+def of_folder(inside: list[str]) -> list[str]:
+    """The shards among a folder's files, in natural order: its .tar files or, if there is none, its .parquet files."""
+    kinds = ([name for name in inside if name.lower().endswith(ending)] for ending in (TAR, PARQUET))
+    return sorted(next((kind for kind in kinds if kind), []), key=natural_key)
+
+
 def require_tar(found: list[str]) -> None:
-    """Raise UserError for a shard in another format than plain tar, which alone can be read from its middle."""
+    """Raise UserError for a shard in a format that cannot be read from its middle, as plain tar and Parquet can."""
     packed = next((name for name in found if name.lower().endswith(PACKED)), None)
     if packed:
         raise UserError("shards.packed", FIELD, shard=shown(links.bare(packed) if links.is_link(packed) else packed))

@@ -12,7 +12,7 @@ from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import Subjects
 from ...core.errors import Problem, UserError
 from ...core.messages.message import Message
-from ...core.shards.shard_names import FIELD
+from ...core.shards.shard_names import FIELD, PARQUET
 from ...core.system import files
 from ..data.picture_checks import Warn
 from . import readers
@@ -32,7 +32,8 @@ KEPT = 3  # windows on disk at once: the last, the one that is trained on, and t
 def kept_bytes(config: ResolvedConfig) -> int:
     """Return about how many bytes of remote pictures a run keeps on disk."""
     text = config.train_shards_path_or_url
-    return KEPT * config.shuffle_buffer * USUAL_BYTES if links.is_link(text) else 0
+    is_kept = links.is_link(text) or text.lower().endswith(PARQUET)
+    return KEPT * config.shuffle_buffer * USUAL_BYTES if is_kept else 0
 
 
 Row = tuple[str, int, int]  # a shard's name, and of a local one its bytes and time
@@ -65,10 +66,10 @@ def of_run(rows: list[Row], shards: list[Shard], by_time: bool) -> list[Shard]:
 
 def require_whole(shards: list[Shard]) -> None:
     """Raise UserError for a local shard that ends too early: a tar ends with empty blocks."""
-    local = [shard for shard in shards if shard.is_local]
+    local = [shard for shard in shards if shard.is_in_place]
     for shard in local[:: -(-len(local) // MOST_CHECKED) or 1]:
         if readers.content_of(Path(shard.where), max(0, shard.size - BLOCK), min(BLOCK, shard.size), shard) != END:
-            with contextlib.closing(readers.opened(shard, 0, "", time.sleep)) as reader:
+            with contextlib.closing(readers.LocalReader(shard, 0)) as reader:
                 for _ in members(reader):  # what follows the end does no harm
                     pass
 

@@ -17,6 +17,7 @@ from ...core.messages.message import reason_of
 from ...core.shards import shard_names
 from ...core.shards.shard_names import FIELD
 from .http_reader import HttpReader
+from .parquet_reader import ParquetReader
 from .retries import PAUSES, Rest
 from .tar_members import Reader
 
@@ -37,6 +38,15 @@ class Shard:
     is_local: bool
     size: int = 0
     time: int = 0
+
+    @property
+    def is_table(self) -> bool:
+        return self.name.lower().endswith(shard_names.PARQUET)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its pictures can be read where they lie: those of a table are compressed."""
+        return self.is_local and not self.is_table
 
     @property
     def title(self) -> str:
@@ -61,9 +71,11 @@ def is_http(text: str) -> bool:
     return text.strip().lower().startswith(("http://", "https://"))
 
 
-def opened(shard: Shard, at: int, identity: str, rest: Rest) -> Reader:
+def opened(shard: Shard, at: int, identity: str, rest: Rest) -> Reader | ParquetReader:
     """Open a shard at a place. identity: what the reader said of it before (`HttpReader.identity`), by which a change
     shows; rest: waits between tries, and may raise to end them."""
+    if shard.is_table:
+        return ParquetReader(shard.name, at, identity, partial(_table, shard), partial(_judge, shard), rest)
     if shard.is_local:
         return LocalReader(shard, at)
     if is_http(shard.where):
@@ -149,13 +161,10 @@ class RemoteReader:
 
     def _some(self, count: int) -> bytes:
         if self._file is None:
-            system, path = _system(self._where)
-            about = system.info(path)
-            said = " ".join(str(about[key]) for key in IDENTITIES if about.get(key))
+            self._file, said = _remote(self._where)
             if self.identity and said != self.identity:
                 raise UserError("shards.changed", FIELD, shard=self.name)
             self.identity = said
-            self._file = system.open(path, "rb", block_size=BLOCK, cache_type="readahead")
             self._file.seek(self.at)
         content = self._file.read(count)
         self.at += len(content)
@@ -169,17 +178,22 @@ def _patiently(work: Callable[[], Any], name: str, rest: Rest, before_next: Call
             return work()
         except UserError:
             raise
-        except FileNotFoundError:
-            raise UserError("shards.missing", FIELD, shard=name) from None
         except Exception as error:
-            if isinstance(error, PermissionError) or _status(error) in REFUSED:
-                raise UserError("shards.refused", FIELD, shard=name, error=_told(error)) from None
             before_next()
-            if pause is None:
-                tries = len(PAUSES) + 1
-                raise UserError("shards.unreachable", FIELD, shard=name, tries=tries, error=_told(error)) from error
+            _require_hope(name, error, pause is None)
+            assert pause is not None
             rest(pause)
     raise AssertionError("unreachable")
+
+
+def _require_hope(name: str, error: Exception, is_last: bool) -> None:
+    """Raise UserError for an error of a file system after which no further try is worthwhile."""
+    if isinstance(error, FileNotFoundError):
+        raise UserError("shards.missing", FIELD, shard=name) from None
+    if isinstance(error, PermissionError) or _status(error) in REFUSED:
+        raise UserError("shards.refused", FIELD, shard=name, error=_told(error)) from None
+    if is_last:
+        raise UserError("shards.unreachable", FIELD, shard=name, tries=len(PAUSES) + 1, error=_told(error)) from error
 
 
 def _status(error: Exception) -> int:
@@ -191,6 +205,29 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {links.masked(str(reason_of(error)))[:200]}"
 
 
+def _remote(where: str) -> tuple[Any, str]:
+    """Return an opened file of fsspec's, and what its content is known by."""
+    system, path = _system(where)
+    about = system.info(path)
+    said = " ".join(str(about[key]) for key in IDENTITIES if about.get(key))
+    return system.open(path, "rb", block_size=BLOCK, cache_type="readahead"), said
+
+
+def _table(shard: Shard) -> tuple[Any, str]:
+    """Open a Parquet file wherever it is."""
+    if not shard.is_local:
+        return _remote(shard.where)
+    file = open(shard.where, "rb")  # noqa: SIM115 - closed by the reader
+    require_same(shard, file.fileno())
+    return file, ""
+
+
+def _judge(shard: Shard, error: Exception, is_last: bool) -> None:
+    if shard.is_local:
+        raise unreadable(shard.name, error if isinstance(error, OSError) else OSError(_told(error))) from error
+    _require_hope(shard.name, error, is_last)
+
+
 def _matching(pattern: str) -> Sequence[str]:
     """Return the complete addresses of a pattern: of a folder all .tar files, in natural order."""
     scheme, shown = pattern.partition("://")[0], links.bare(pattern)
@@ -199,9 +236,9 @@ def _matching(pattern: str) -> Sequence[str]:
         system, path = _system(pattern)
         if shard_names.has_wildcard(path):
             return [str(one) for one in system.glob(path)]
-        if path.lower().endswith(shard_names.TAR) or not system.isdir(path):
+        if path.lower().endswith((shard_names.TAR, shard_names.PARQUET)) or not system.isdir(path):
             return [path]
-        return [str(one) for one in system.ls(path, detail=False) if str(one).lower().endswith(shard_names.TAR)]
+        return shard_names.of_folder([str(one) for one in system.ls(path, detail=False)])
 
     names = sorted(_patiently(found, shown, time.sleep), key=shard_names.natural_key)
     if not names:

@@ -3,6 +3,7 @@ a picture and others may hold its caption."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Protocol
 from ...core.config.stages import ResolvedConfig
 from ...core.data import captions
 from ...core.data.concepts import Concept
-from ...core.data.folder_scan import EXTENSIONS
+from ...core.data.folder_scan import EXTENSIONS, FORMATS
 from ...core.data.picture_entries import instance_caption
 from ...core.errors import UserError
 from ...core.messages.message import Message
 from ...core.shards.shard_checks import reads_captions
 from ...core.system import files
+from ..data.hub_dataset import ENDINGS
 from ..pictures.picture_file import picture_size
+from .parquet_reader import ParquetReader, Row
 from .tar_members import Member, Reader, exactly, members
 
 PICTURES = frozenset(ending.removeprefix(".") for ending in EXTENSIONS)
@@ -62,6 +65,26 @@ class InPlace:
         return head + exactly(reader, member.size - len(head))
 
 
+class Bytes:
+    """A `Reader` of bytes in memory."""
+
+    identity = ""
+
+    def __init__(self, name: str, content: bytes):
+        self.name, self.at, self._content = name, 0, content
+
+    def read(self, count: int) -> bytes:
+        found = self._content[self.at : self.at + count]
+        self.at += len(found)
+        return found
+
+    def skip(self, count: int) -> None:
+        self.at += count
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass
 class Sample:
     """What was found of one sample. reason: why it cannot be trained on, None if it can."""
@@ -85,9 +108,13 @@ class Samples:
         self.reads_captions = reads_captions(config)
         self.text = concept.caption_extension.strip().lstrip(".").lower()
 
-    def of(self, reader: Reader, title: str, keeper: Keeper) -> Iterator[tuple[Sample, int | None]]:
+    def of(self, reader: Reader | ParquetReader, title: str, keeper: Keeper) -> Iterator[tuple[Sample, int | None]]:
         """Yield the samples from the reader's place on, each with the place where the next one begins; None after the
         last. title: the shard's, for the names of pictures."""
+        if isinstance(reader, ParquetReader):
+            for row, is_last in reader.rows((self.config.caption_column, *USUAL_KEYS)):
+                yield self._of_row(row, reader.name, title, keeper), None if is_last else row.number + 1
+            return
         now: Sample | None = None
         for member in members(reader):
             key, ending = split(member.name)
@@ -127,6 +154,21 @@ class Samples:
             if len(head) >= member.size:
                 raise
         return picture_size(path, content=keeper.whole(member, reader, head))  # its header is long
+
+    def _of_row(self, row: Row, shard: str, title: str, keeper: Keeper) -> Sample:
+        made = Sample(str(row.number), row.number, size=len(row.content))
+        path = Path(title) / made.key
+        if self.reads_captions and row.captions:
+            made.texts["json"] = json.dumps({USUAL_KEYS[0]: row.captions}).encode()
+        try:
+            made.shape = picture_size(path, content=row.content)
+            made.ending = ENDINGS[row.content[:2]].removeprefix(".")
+        except (UserError, KeyError):
+            why = Message("pictures.wrong_format", formats=FORMATS)
+            made.reason = Message("pictures.unreadable", file=str(path), error=why)
+            return made
+        made.at, _ = keeper.keep(Member(made.key, 0, 0, made.size), Bytes(shard, row.content))
+        return made
 
     def record(self, found: Sample, shard: int, title: str) -> Record | str:
         """Return what can be trained on, or why nothing can."""

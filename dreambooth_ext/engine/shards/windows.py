@@ -84,7 +84,7 @@ class Builder:
     def build(self, place: Place, rest: Rest) -> Window:
         """Read the window that begins at a place. rest: waits between tries. Raises UserError, and Stopped."""
         self.done = 0
-        if all(shard.is_local for shard in self.shards):
+        if all(shard.is_in_place for shard in self.shards):
             records, after = self._read(place, rest, None)
             content = None
         else:

@@ -114,6 +114,8 @@ def test_what_does_not_go_together_is_refused_by_name(tmp_path, settings, expect
         ("{folder}/x.tar.gz", "shards.packed"),
         ("https://host/x.tar.gz", "shards.packed"),
         ("https://host/*.tar", "shards.no_list"),
+        ("https://host/x.parquet", "shards.parquet_link"),
+        ("hf://datasets/owner/name/*.parquet", None),
         ("https://host/{{0..}}.tar", "shards.bad_braces"),
         ("https://host/train-{{0000..0099}}.tar", None),
         ("hf://datasets/owner/name/*.tar", None),

@@ -17,7 +17,8 @@ class DataSetSettings:
         "Shards",
         "Instead of a folder with pictures: tar files in the WebDataset format, which are read while training, so that "
         "a data set can be larger than the disk. A folder of .tar files, or a file, link, hf:// or s3:// address with "
-        "patterns such as {0000..0099}. Captions come from the .txt or .json beside each picture.",
+        "patterns such as {0000..0099}. Captions come from the .txt or .json beside each picture. "
+        "Parquet files of Hugging Face work, too, with pyarrow.",
         group="Data set",
         kind="path",
         methods=SHARDED,
