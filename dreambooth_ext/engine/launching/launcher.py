@@ -249,7 +249,10 @@ def free_port(host: str) -> int:
 def end_as(code: int) -> None:
     """End with this exit status; a negative one is a signal, which whoever started this program explains."""
     if code < 0:
-        with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler
+        with contextlib.suppress(OSError, ValueError, ImportError):  # SIGKILL has no handler
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the worker's own dump says more
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)

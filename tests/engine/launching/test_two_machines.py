@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.runs import run_list
-from tests import training
+from tests import tiny, training
 from tests.commands.test_cli import REPOSITORY, needs_environment
 from tests.engine.launching.test_launcher import wait_until
 from tests.engine.launching.test_together import workers
@@ -160,3 +160,40 @@ def test_a_machine_that_is_killed_costs_no_step(tmp_path, cable):
 
 def steps(runs: Path) -> int:
     return max((len(training.losses(run)) for run in run_list.list_runs(runs)), default=0)
+
+
+# --- machines whose files differ
+
+
+def elsewhere(shown: Path, instead: Path) -> list[str]:
+    """What starts a program that sees something else under a path, as on another machine."""
+    script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(instead), str(shown)]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounts of its own need Linux and root")
+    return command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["pictures", "base", "settings"])
+def test_a_machine_with_other_files_is_refused_by_what_differs(tmp_path, what):
+    trainer, runs = Trainer(tmp_path), tmp_path / "runs"
+    words = ["train", "--runs-dir", runs, *options(trainer, max_train_steps=2)]
+    pictures, base, other = Path(trainer.settings["instance_data_dir"]), trainer.base, tmp_path / "other"
+    if what == "pictures":
+        shutil.copytree(pictures, other)
+        training.draw(next(other.glob("*.png")), 77)
+        before, sentence = elsewhere(pictures, other), "instance_data_dir: "
+    elif what == "base":
+        other.mkdir()
+        before = elsewhere(base, tiny.single_file(other, "sd1", seed=5))
+        sentence = "base_model: process 2 opens another base than the first one."
+    else:
+        before, sentence = [], "learning_rate: machine 2 was given another learning_rate"
+    address = free_address()
+    theirs = [*words, "--learning-rate=0.002"] if what == "settings" else words
+    both = [command([], 0, address, *words), command(before, 1, address, *theirs)]
+    (code, said), (their_code, heard) = map(ended, both)
+    assert (code, their_code) == (1, 1), said + heard
+    assert sentence in said and sentence in heard, said + heard
+    assert run_list.list_runs(runs) == []  # refused before it trained
