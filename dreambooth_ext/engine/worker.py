@@ -38,6 +38,7 @@ from .downloads.progress_thread import Fetch
 from .failures import BAD_INPUT, FAILED, connect, explain, fail, fail_for, with_state
 from .launching import variables
 from .launching.leash import Leash
+from .launching.standard_input import take_standard_input
 from .memory_choices import with_choices
 from .methods import METHODS
 from .models.base import Base
@@ -45,7 +46,7 @@ from .models.base_model import LatentBase
 from .quantisation.precision import COMPUTED
 from .runtime import cards, compilation, distributed, kernels, memory, process_group, vae_bands
 from .runtime.accelerator import make_accelerator
-from .runtime.control import Control, Follower, Stopped, take_standard_input
+from .runtime.control import Control, Follower, Stopped
 from .runtime.device import take_device
 from .shards.run_shards import of_run
 from .training import class_images, loop_state, training_state
@@ -71,13 +72,13 @@ class BadInput(Exception):
         self.problems = problems
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, leash: Leash | None = None) -> int:
+    """leash: to the launcher that started this process as one of several."""
     parser = argparse.ArgumentParser(description="Train one run.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--total", type=int, help="go on to this step")
     parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
     parser.add_argument("--led", action="store_true", help="stop when no host leads the runs any more and wished so")
-    parser.add_argument("--leashed", action="store_true", help="one of several that a launcher watches by its input")
     arguments = parser.parse_args(argv)
     variables.drop_leftovers()
     run = Run(arguments.run.resolve())
@@ -86,8 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"{run.id} is being trained by another process.")
         return BAD_INPUT
     with lock, environment_users.joined(run.id), (Control if distributed.is_first() else Follower)(run) as control:
-        if arguments.leashed:
-            control.leash = Leash(take_standard_input())
+        control.leash = leash
         if arguments.tied:
             control.stop_with(take_standard_input())
         if arguments.led:

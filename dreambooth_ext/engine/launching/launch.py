@@ -14,7 +14,7 @@ from ...core.runs import exit_codes
 from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say
-from .machines import Line
+from .machines import Connection
 from .member import FINE, Member
 
 FAILED = 3
@@ -41,13 +41,13 @@ class Stop:
         return asked
 
 
-def first_cause(members: Sequence[Member | Line]) -> Member | Line | None:
+def first_cause(members: Sequence[Member | Connection]) -> Member | Connection | None:
     """Which of these failed by itself, and did not only lose another one."""
     causes = [member for member in members if member.has_failed and member.is_cause]
     return next((member for member in causes if member.has_crashed), causes[0] if causes else None)
 
 
-def wait_for_cause(members: Sequence[Member | Line], is_over: Callable[[], bool]) -> None:
+def wait_for_cause(members: Sequence[Member | Connection], is_over: Callable[[], bool]) -> None:
     """A process that lost another one may notice it before that one's end shows here."""
     deadline = time.monotonic() + SETTLE
     while not is_over() and not first_cause(members) and time.monotonic() < deadline:
@@ -57,9 +57,9 @@ def wait_for_cause(members: Sequence[Member | Line], is_over: Callable[[], bool]
 class Launch:
     """On the machine of the first process, which reports for all. lines: to the other machines."""
 
-    def __init__(self, run: Run, members: list[Member], count: int, stop: Stop, lines: Sequence[Line] = ()):
+    def __init__(self, run: Run, members: list[Member], count: int, stop: Stop, lines: Sequence[Connection] = ()):
         self.run, self.first, self.count, self.stop, self.lines = run, members[0], count, stop, lines
-        self.others: list[Member | Line] = [*members[1:], *lines]
+        self.others: list[Member | Connection] = [*members[1:], *lines]
 
     def follow(self) -> int:
         """Wait for the end of all. Returns the run's exit status, negative for a signal."""
@@ -109,7 +109,7 @@ class Launch:
 class Help:
     """On another machine than the first process's. line: to that machine, which says how the run ends."""
 
-    def __init__(self, members: list[Member], count: int, stop: Stop, line: Line):
+    def __init__(self, members: list[Member], count: int, stop: Stop, line: Connection):
         self.members, self.count, self.stop, self.line = members, count, stop, line
 
     def follow(self) -> int:

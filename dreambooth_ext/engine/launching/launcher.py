@@ -27,7 +27,7 @@ from ...core.runs.run_folder import Run
 from ...core.system.terminal import open_missing_streams, say
 from . import leash, machines
 from .launch import LEAVING, Help, Launch, Stop, record
-from .machines import Line, Meeting, Place
+from .machines import Connection, Meeting, Place
 from .member import Member
 
 REFUSED, STOPPED = 1, 130
@@ -214,7 +214,7 @@ def launch(
     first: int,
     world: int,
     address: tuple[str, int],
-    lines: list[Line],
+    lines: list[Connection],
 ) -> int:
     """Start this machine's processes and follow them to their end. first: the rank of the first of them among `world`;
     lines: to the other machines, or to the first one."""

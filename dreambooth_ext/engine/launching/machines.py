@@ -39,7 +39,7 @@ class Place:
     processes: int
 
 
-class Line:
+class Connection:
     """The connection to another machine. Beside a Member, it is one more process that may fail."""
 
     rescues = False
@@ -128,7 +128,7 @@ class Meeting:
 
     def __init__(self, place: Place, hello: Mapping[str, Any], stopped: Callable[[], bool]):
         self.place, self.hello, self.stopped = place, hello, stopped
-        self.lines: dict[int, Line] = {}  # by machine
+        self.lines: dict[int, Connection] = {}  # by machine
         self.processes = {0: place.processes}  # by machine
 
     def hold(self, wait: Callable[[int], None]) -> bool:
@@ -158,7 +158,7 @@ class Meeting:
             self.processes.pop(rank)
 
     def _welcome(self, connection: socket.socket) -> None:
-        line = Line(connection, "")
+        line = Connection(connection, "")
         if not line.hear("hello", seconds=5.0):
             line.close()  # some other program
             return
@@ -224,7 +224,9 @@ def listening(place: Place) -> socket.socket:
 # --- the other machines
 
 
-def go_to(place: Place, hello: Mapping[str, Any], stopped: Callable[[], bool], wait: Callable[[], None]) -> Line | None:
+def go_to(
+    place: Place, hello: Mapping[str, Any], stopped: Callable[[], bool], wait: Callable[[], None]
+) -> Connection | None:
     """Connect with the first machine, and hear from it what to start: `said["begin"]`. None if stopped meanwhile.
 
     Raises UserError when it does not answer, or does not want this machine.
@@ -240,7 +242,7 @@ def go_to(place: Place, hello: Mapping[str, Any], stopped: Callable[[], bool], w
             wait()
             time.sleep(POLL)
             continue
-        line = Line(connection, "1")
+        line = Connection(connection, "1")
         line.tell(hello={**hello, "version": __version__, "rank": place.rank, "machines": place.machines})
         answer = line.hear("begin", "failed", seconds=deadline - time.monotonic(), stopped=stopped)
         if answer == "begin":

@@ -14,7 +14,7 @@ from ...core.errors import Problem
 from ...core.runs import exit_codes
 from . import leash
 
-WORKER = "dreambooth_ext.engine.worker"
+WORKER = "dreambooth_ext.engine.launching.leashed_worker"
 FINE = (0, 130)  # done, stopped
 
 
@@ -29,7 +29,7 @@ class Member:
         places |= {"MASTER_ADDR": address[0], "MASTER_PORT": address[1]}
         threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // here))}  # else each takes all cores
         self.process = subprocess.Popen(
-            [*interpreter(), "-m", WORKER, *arguments, "--leashed"],
+            [*interpreter(), "-m", WORKER, *arguments],
             env={**threads, **os.environ, **{name: str(value) for name, value in places.items()}},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import signal
 import threading
 import time
@@ -32,17 +30,6 @@ STOPPING = ("stop", "stop_and_save")
 
 class Stopped(Exception):
     """The user stopped the run while it was being prepared."""
-
-
-def take_standard_input() -> BinaryIO:
-    """Move standard input to another file descriptor, which child processes do not inherit; they get an empty one.
-
-    On Windows, a program hangs at its start if another one waits on the pipe that it inherits as standard input.
-    """
-    pipe, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return io.FileIO(pipe, closefd=False)  # buffering or closing it would block the exit
 
 
 class Told(EventLog):

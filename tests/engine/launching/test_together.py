@@ -18,6 +18,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder, run_list
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.launching import member
 from tests import training
 from tests.commands import test_cli
 from tests.commands.test_cli import needs_environment
@@ -47,7 +48,7 @@ def workers(run: Run) -> dict[int, int]:
             places = (path / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"--leashed" in words and os.fsencode(run.path) in words:
+        if os.fsencode(member.WORKER) in words and os.fsencode(run.path) in words:
             found[next(int(place[5:]) for place in places if place.startswith(b"RANK="))] = int(path.name)
     return found
 
@@ -138,6 +139,6 @@ def test_killed_at_any_instant_whichever_it_is_it_goes_on_to_the_same_weights(tm
             launcher.wait(12)
         else:
             assert launcher.wait(120) in (worker.DONE, worker.BAD_INPUT), training.log(run)
-        wait_until(lambda: not workers(run), 5)
+        wait_until(lambda: not workers(run), 8)
     assert kills >= 5
     training.assert_same_run(whole, run)

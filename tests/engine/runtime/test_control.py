@@ -526,7 +526,7 @@ def test_curves_hold_every_step_to_the_last_one(trainer):
 
 TIED = """
 import subprocess, sys, threading
-from dreambooth_ext.engine.runtime.control import take_standard_input
+from dreambooth_ext.engine.launching.standard_input import take_standard_input
 
 pipe = take_standard_input()
 reader = threading.Thread(target=lambda: print("parent said", pipe.read(100)), daemon=True)
