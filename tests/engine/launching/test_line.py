@@ -59,8 +59,8 @@ class Several:
             )
 
     def kill(self, rank: int) -> None:
-        """Once training has begun."""
-        wait_until(lambda: self.has_ended() or len(training.losses(self.run)) >= 3, 120)
+        """Once training has begun, and a training state is written."""
+        wait_until(lambda: self.has_ended() or training.events(self.run, "checkpoint"), 120)
         assert not self.has_ended(), training.log(self.run)
         os.kill(self.processes[rank].pid, signal.SIGKILL)
 
@@ -91,7 +91,7 @@ def several() -> Iterator[type[Several]]:
 @posix
 @pytest.mark.parametrize("rank", [0, 2])
 def test_one_that_is_killed_ends_all(tmp_path, several, rank):
-    saves = {"checkpointing_steps": 2, "checkpoints_total_limit": 2, "save_intermediate_models": False}
+    saves = {"checkpointing_steps": 3, "checkpoints_total_limit": 2, "save_intermediate_models": False}
     run = Trainer(tmp_path).create(max_train_steps=100000, **saves)
     workers = several(run, 3)
     workers.kill(rank)
