@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from unittest import mock
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
@@ -38,8 +37,7 @@ def exchanged(gradients: float, count: int) -> float:
 
 def bill(config: RunConfig, base: LatentBase, count: int) -> tuple[float, float]:
     """Return the bytes of memory that a card takes, and that it sends in a step."""
-    with mock.patch.object(memory_estimate.distributed, "processes", lambda: count):
-        memory = memory_estimate.estimate(config, base, Subjects.of(config), draws=False)
+    memory = memory_estimate.estimate(config.replace(processes=count), base, Subjects.of(config), draws=False)
     gradients = METHODS[config.method].share(config, base).learning * weight_bytes(config)
     return memory, exchanged(gradients, count)
 

@@ -24,7 +24,7 @@ from .memory_estimate import estimate, outside
 from .models.base import Base
 from .optimization.optimizer_creation import choose_optimizer
 from .quantisation.packings import missing_packing
-from .runtime import distributed, memory
+from .runtime import memory
 from .streaming import conditions
 from .training import training_state
 
@@ -116,7 +116,7 @@ def _is_of_use(choice: Choice, resolved: ResolvedConfig) -> bool:
     """Whether a choice can be made for this run, and may save memory."""
     is_whole = resolved.method in WHOLE_METHODS
     if choice.setting == "clip_grad_mode":
-        return could_be_freed(resolved, distributed.processes())
+        return could_be_freed(resolved)
     if choice.setting == "vae_tiling":
         return resolved.method in PROMPTED_METHODS
     if choice.setting == "weight_precision":
@@ -125,7 +125,7 @@ def _is_of_use(choice: Choice, resolved: ResolvedConfig) -> bool:
         can = resolved.method in FROZEN_METHODS and resolved.mixed_precision != "no"
         return can and missing_packing(choice.value, resolved.device) is None
     if choice.setting == "offload":
-        return resolved.method in PROMPTED_METHODS and distributed.processes() == 1
+        return resolved.method in PROMPTED_METHODS and resolved.processes == 1
     if choice.value == SMALL:  # whole models have it already, where it works
         return not is_whole and choose_optimizer("dreambooth", torch.device("cuda")) == SMALL
     return is_whole if choice.value == SMALLEST else True

@@ -19,7 +19,6 @@ from .methods import METHODS
 from .methods.common import frozen_unet_bytes
 from .models.base import Base
 from .models.base_model import LatentBase
-from .runtime import distributed
 from .runtime.vae_bands import ON
 from .streaming.average import CARD_BYTES, is_apart
 from .streaming.units import numbers_on_card, unet_numbers
@@ -136,7 +135,7 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
         if config.weight_precision != "bf16":  # else they are in 16 bits themselves
             copies = part.learning * (COPIES_BESIDE_CHECKPOINTS if beside else COPIES)
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
-    gradients = 0 if are_freed(config, distributed.processes()) and not parts else weight_bytes(config) * part.learning
+    gradients = 0 if are_freed(config) and not parts else weight_bytes(config) * part.learning
     is_whole = config.weight_precision == "bf16" and not optimizer_facts(config.optimizer).is_elementwise
     stepped = STEPPED if is_whole else 0
     return max(kept + copies, max(gradients, stepped) + LEFT * kept)

@@ -10,7 +10,7 @@ import torch
 
 from ..core.checks import base_header, config_warnings
 from ..core.checks.kept_gradients import BEFORE, are_kept
-from ..core.config import stages
+from ..core.config import devices, stages
 from ..core.config.offload import AUTO as OPEN
 from ..core.config.offload import OFF, offload_share
 from ..core.config.rates import is_zero
@@ -32,7 +32,7 @@ from .methods import METHODS
 from .models.base import Base
 from .optimization.optimizer_creation import choose_optimizer, make_optimizer
 from .quantisation.packings import PACKINGS, missing_packing
-from .runtime import compilation, distributed, memory
+from .runtime import compilation, memory
 from .runtime.device import choose_device
 from .shards.opening import kept_bytes
 from .streaming import conditions
@@ -87,7 +87,7 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
     """
     device = choose_device(config.device)
     cuda = device.type == "cuda"
-    answers: dict[str, Any] = {"device": str(device)}
+    answers: dict[str, Any] = {"device": str(device), "processes": devices.processes(config.device, config.processes)}
     if config.attention == "auto":
         answers["attention"] = "sdpa"
     if config.resolution is None:
@@ -157,16 +157,15 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
 def warnings(asked: CompletedConfig, config: ResolvedConfig, base: Base) -> list[Problem]:
     """Return warnings about the files that a run starts from, and what was chosen because memory is short. They do not
     prevent training."""
-    chosen = memory_choices.warnings(asked, config) + _process_warnings(asked)
+    chosen = memory_choices.warnings(asked, config) + _process_warnings(asked, config)
     return [*chosen, *base.warnings, *METHODS[config.method].warnings(config, base)]
 
 
-def _process_warnings(config: CompletedConfig) -> list[Problem]:
+def _process_warnings(asked: CompletedConfig, config: ResolvedConfig) -> list[Problem]:
     """Warn of what several processes do otherwise than one: they have all gradients before any is used."""
-    count = distributed.processes()
-    if count == 1 or config.clip_grad_mode != BEFORE or are_kept(config):  # else that has been said
+    if config.processes == 1 or asked.clip_grad_mode != BEFORE or are_kept(asked):  # else that has been said
         return []
-    return [Problem("plan.clip_with_processes", "clip_grad_mode", count=count)]
+    return [Problem("plan.clip_with_processes", "clip_grad_mode", count=config.processes)]
 
 
 def _broken(base: Base) -> list[Problem]:

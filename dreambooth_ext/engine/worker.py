@@ -140,9 +140,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
         device = cards.of_this_process(run.config.device)
         take_device(device)
         asked = with_choices(run)
-        config = control.config = plan.resolve(asked.replace(device=device), base).replace(
-            processes=distributed.processes()
-        )
+        here = asked.replace(device=device, processes=distributed.processes())
+        config = control.config = plan.resolve(here, base)
         for problem in distributed.drop_settings(config):
             control.warn(problem)
         if found := plan.problems(config, base):

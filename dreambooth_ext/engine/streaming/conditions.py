@@ -9,7 +9,6 @@ from ...core.errors import Problem
 from ...core.facts.methods import WHOLE_METHODS
 from ...core.facts.optimizer_facts import SMALL, optimizer_facts
 from ...core.messages.message import Message
-from ..runtime import distributed
 
 
 def problems(config: ResolvedConfig) -> list[Problem]:
@@ -31,7 +30,7 @@ def problems(config: ResolvedConfig) -> list[Problem]:
     if config.gradient_accumulation_steps > 1:
         reason = Message("plan.offload_kept_accumulation")
         return [Problem("plan.offload_kept", "gradient_accumulation_steps", reason=reason)]
-    if distributed.processes() > 1:
+    if config.processes > 1:
         return [Problem("training.offload_processes", "offload")]
     if config.mixed_precision == "fp16":
         return [Problem("plan.offload_kept", "mixed_precision", reason=Message("plan.offload_kept_fp16"))]

@@ -187,7 +187,7 @@ def begin(
     facts = optimizer_facts(config.optimizer)
     single = SingleSteps(optimizer.optimizer, config.seed, facts.steps_alone, facts.is_elementwise)
     clips = config.clip_grad_mode == BEFORE
-    fused = FusedBackward(single, clips) if are_freed(config, accelerator.num_processes) else None
+    fused = FusedBackward(single, clips) if are_freed(config) else None
     ema = None
     if config.use_ema:
         homeward = [streaming.lanes.outbound for streaming in method.backbone.streamings]

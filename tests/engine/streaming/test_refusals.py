@@ -44,11 +44,10 @@ def test_what_it_does_not_go_with(settings, field, code):
     assert all(problem.message and problem.remedy for problem in found)
 
 
-def test_several_processes_whose_gradients_have_to_be_on_the_card_together(monkeypatch):
-    monkeypatch.setattr(conditions.distributed, "processes", lambda: 2)
-    (found,) = conditions.problems(RunConfig(**FREE))
+def test_several_processes_whose_gradients_have_to_be_on_the_card_together():
+    (found,) = conditions.problems(RunConfig(**FREE, processes=2))
     assert (found.field, found.code) == ("offload", "training.offload_processes")
-    assert conditions.problems(RunConfig(**FREE | {"method": "lora"})) == []
+    assert conditions.problems(RunConfig(**FREE | {"method": "lora", "processes": 2})) == []
 
 
 def test_a_run_on_the_cpu_is_refused(trainer):
