@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import AutocastKwargs
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
@@ -37,6 +38,8 @@ from dreambooth_ext.engine.quantisation.precision import COMPUTED
 from dreambooth_ext.engine.runtime import vae_bands
 from dreambooth_ext.engine.sampling import sampler
 from dreambooth_ext.engine.sampling.painter import Painter
+from dreambooth_ext.engine.streaming import average, visits
+from dreambooth_ext.engine.streaming.packing import Packing
 from dreambooth_ext.engine.training import class_images, loop_state
 from dreambooth_ext.engine.training.backbones import STARTS
 from dreambooth_ext.engine.training.latent_backbone import precisions
@@ -133,6 +136,36 @@ def load_text(config: RunConfig, base: LatentBase) -> TextStack:
 
 def count_training(config: RunConfig, base: Base, alive: Alive) -> dict[str, int]:
     """Count captions, steps and previews: what is held from one to the next counts in all of them."""
+    with contextlib.ExitStack() as patches:
+        for module in (visits, average):
+            patches.enter_context(mock.patch.object(module, "memory_beside", free(alive, bytes_of)))
+        patches.enter_context(mock.patch.object(Packing, "pieces", free(alive, pieces_of)))
+        patches.enter_context(mock.patch.object(average, "is_apart", lambda device: True))
+        patches.enter_context(mock.patch.object(visits, "Tensor", FakeTensor))
+        return count_steps(config, base, alive)
+
+
+def bytes_of(device: torch.device, size: int) -> torch.Tensor:
+    return torch.empty(size, dtype=torch.uint8)
+
+
+def pieces_of(packing: Packing, memory: torch.Tensor) -> list[torch.Tensor]:
+    return [torch.empty_strided(place.size, place.stride, dtype=place.dtype) for place in packing.places]
+
+
+def free(alive: Alive, make: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose tensors take nothing: they are in the computer's memory."""
+
+    def made(*given: Any) -> Any:
+        before, peak = alive.now, alive.peak
+        found = make(*given)
+        alive.now, alive.peak = before, peak
+        return found
+
+    return made
+
+
+def count_steps(config: RunConfig, base: Base, alive: Alive) -> dict[str, int]:
     counted = {}
     for state in (AcceleratorState, PartialState):
         state._reset_state()
@@ -158,8 +191,7 @@ def count_training(config: RunConfig, base: Base, alive: Alive) -> dict[str, int
     if config.validation_prompts or config.validation_steps:
         gc.collect()
         alive.restart()
-        with loop._averaged():
-            list(backbone.drawn(config, base, lambda number, total: None))
+        list(backbone.drawn(config, base, lambda number, total: None))  # other weights than the average's wait outside
         counted["previews"] = alive.peak
     return counted
 
@@ -201,12 +233,25 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "sd1-hypernetwork": ("Hypernetwork", "sd1", {}),
     "sd2-full-smallest": ("Full", "sd2", SMALL),
     "sd2-lora": ("LoRA, rank 16", "sd2", {}),
+    "sd1-finetune-batch-4": ("Full", "sd1", {"method": "finetune", "train_batch_size": 4}),
+    "sd1-average": ("Full", "sd1", {**BEFORE, "use_ema": True, **DRAWS}),
+    "sd1-full-varied": ("Full", "sd1", {**BEFORE, "use_captions": True, "shuffle_tags": True}),
+    "sdxl-full-half": ("Full", "sdxl", {**BEFORE, **HALVED, **SMALLEST, "offload": "0.5"}),
+    "sdxl-full-streamed": ("Full", "sdxl", {**BEFORE, **BANDS, "offload": "1"}),
+    "sdxl-lora-streamed": ("LoRA, rank 16", "sdxl", {**BANDS, "offload": "1"}),
     "gpu-sdxl-1024": ("Full", "sdxl", {}),
+    "sdxl-full-before": ("Full", "sdxl", BEFORE),
     "sdxl-full-bf16": ("Full", "sdxl", {**BEFORE, **HALVED}),
     "sdxl-full-smallest": ("Full", "sdxl", {**SMALL, **DRAWS, **PRIOR}),
+    "sdxl-lora-text": ("LoRA, rank 16", "sdxl", {**TEXTS, "rank": 128}),
     "sdxl-lora": ("LoRA, rank 16", "sdxl", {**DRAWS, **PRIOR}),
     "sdxl-lora-whole": ("LoRA, rank 16", "sdxl", WHOLE),
     "sdxl-lora-int8": ("LoRA, rank 16", "sdxl", {"frozen_precision": "int8", **BANDS, **DRAWS}),
+    "sdxl-lora-int8-small": (
+        "LoRA, rank 16",
+        "sdxl",
+        {"frozen_precision": "int8", "optimizer": "adamw8bit", **BANDS},
+    ),
     "sdxl-lora-nf4": ("LoRA, rank 16", "sdxl", {"frozen_precision": "nf4", **BANDS}),
     "sdxl-word": ("Word", "sdxl", {}),
     "sdxl-hypernetwork": ("Hypernetwork", "sdxl", {}),

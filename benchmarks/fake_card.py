@@ -23,9 +23,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dreambooth_ext.engine.conditioning.learned_tokens import Embeddings
 from dreambooth_ext.engine.models.architecture import shipped
 from dreambooth_ext.engine.models.base_model import LatentBase
-from dreambooth_ext.engine.models.key_maps import ties
+from dreambooth_ext.engine.models.key_maps import folded_shape, ties
 from dreambooth_ext.engine.models.single_file import TOKENIZER
 from dreambooth_ext.engine.optimization import optimizer_creation
 from dreambooth_ext.engine.sampling import painter
@@ -130,6 +131,7 @@ def fake_card() -> Iterator[Alive]:
             stack.enter_context(mock.patch.object(module, "make_sampler", OneStep))
         stack.enter_context(mock.patch.object(pixel_backbone, "DDPMScheduler", SimpleNamespace(from_config=OneStep)))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", applied))
+        stack.enter_context(mock.patch.object(Embeddings, "_may_have", lambda known, is_slot_bs: bool(known.words)))
         stack.enter_context(mock.patch.object(LatentBase, "_require_finite", lambda *given: None))
         yield stack.enter_context(Alive())
 
@@ -174,9 +176,8 @@ class Sizes:
     def ldm(self, component: str) -> dict[str, Any]:
         known = shapes(self.architecture.family.name, component)
         return {
-            tie.ldm: SimpleNamespace(shape=known[tie.diffusers[0]])
+            tie.ldm: SimpleNamespace(shape=folded_shape(tie, known[tie.diffusers[0]]))
             for tie in ties(self.architecture)[component]
-            if component == "unet"
         }
 
     def extras(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..core.facts.methods import FROZEN_METHODS, PROMPTED_METHODS, WHOLE_METHODS
 from ..core.facts.optimizer_facts import optimizer_facts, state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
-from .methods.common import frozen_unet_bytes
+from .methods.common import frozen_text_bytes, frozen_unet_bytes
 from .models.base import Base
 from .models.base_model import LatentBase
 from .runtime.vae_bands import ON
@@ -37,6 +37,7 @@ DRAWN = 0.16  # share of a picture's activations in training that an uncondition
 # Bytes per trained weight of its 16-bit copy in mixed precision. Without gradient checkpointing all are kept until
 # the backward pass; with it, only those of the few layers outside checkpoints. autocast keeps a hypernetwork's.
 COPIES, COPIES_BESIDE_CHECKPOINTS = 2, 0.25
+COPIED_AT_MOST = 0.26e9  # bytes of those: SDXL's UNet has more layers within checkpoints, and hardly more outside
 # Bytes for the largest kernel in float32, its gradient, its update and its rounding, where weights are bf16 and the
 # optimizer steps it whole. What slices take (optimization/slices.py) is less than the activations leave.
 STEPPED = 0.47e9
@@ -67,7 +68,8 @@ def stages(
         found["class pictures"] = _class_pictures(config, base)
     if vae:
         found["latents"] = _encoding(config) + (vae if is_before else held)
-        found["captions"] = _text_bytes(config) * counts["text_encoders"] + _tokens(config, base)
+        assert isinstance(base, LatentBase), "what has a VAE has text encoders"
+        found["captions"] = _text_bytes(config, base)
     found["training"] = held + _step(config, base, part)
     if config.validation_prompts or (config.validation_steps and not vae):
         found["previews"] = held + _drawing(config, base)  # between steps there are no gradients
@@ -101,21 +103,12 @@ def outside(config: ResolvedConfig, base: Base) -> float:
     return away * _learning_bytes(config) if learns else away / total * frozen_unet_bytes(config, base)
 
 
-def _text_bytes(config: ResolvedConfig) -> int:
-    """Return the bytes that a weight of the text encoders takes while they encode captions."""
-    if config.text_encoder_steps and config.method in WHOLE_METHODS:
-        return weight_bytes(config)
-    return 4 if config.mixed_precision == "no" else 2
-
-
-def _tokens(config: ResolvedConfig, base: Base) -> int:
-    """Return the bytes by which tokens' vectors take more than other weights: those of text encoders that learn, but
-    not as a whole, have float32 beside layers in 16 bits."""
-    learns = config.text_encoder_steps or config.placeholder_token
-    if not (learns and config.method in FROZEN_METHODS and config.mixed_precision != "no"):
-        return 0
-    assert isinstance(base, LatentBase), "there are text encoders"
-    return sum(2 * sizes["vocab_size"] * sizes["hidden_size"] for sizes in base.architecture.text_encoders)
+def _text_bytes(config: ResolvedConfig, base: LatentBase) -> int:
+    """Return the bytes of the text encoders while they encode captions."""
+    count = base.parameter_counts()["text_encoders"]
+    if config.method in FROZEN_METHODS and (config.text_encoder_steps or config.placeholder_token):
+        return frozen_text_bytes(config, base)
+    return count * (weight_bytes(config) if config.text_encoder_steps else 4 if config.mixed_precision == "no" else 2)
 
 
 def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> int:
@@ -133,7 +126,8 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
         kept *= HALF_ON_CPU if config.device == "cpu" else HALF
         beside = config.gradient_checkpointing and config.method != "hypernetwork"
         if config.weight_precision != "bf16":  # else they are in 16 bits themselves
-            copies = part.learning * (COPIES_BESIDE_CHECKPOINTS if beside else COPIES)
+            copies = COPIES * part.learning
+            copies = min(copies, COPIES_BESIDE_CHECKPOINTS * part.learning, COPIED_AT_MOST) if beside else copies
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
     gradients = 0 if are_freed(config) and not parts else weight_bytes(config) * part.learning
     is_whole = config.weight_precision == "bf16" and not optimizer_facts(config.optimizer).is_elementwise

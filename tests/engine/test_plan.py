@@ -10,7 +10,6 @@ from unittest import mock
 import pytest
 import torch
 from accelerate import init_empty_weights
-from diffusers import UNet2DConditionModel
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
@@ -20,7 +19,7 @@ from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining
 from dreambooth_ext.engine.models.architecture import shipped
 from dreambooth_ext.engine.models.base_model import LatentBase, open_base
-from dreambooth_ext.engine.models.key_maps import ties
+from dreambooth_ext.engine.models.key_maps import folded_shape, ties
 from dreambooth_ext.engine.runtime import memory
 from tests import training
 from tests.training import Trainer
@@ -84,12 +83,11 @@ class Full(LatentBase):
         self._chosen_prediction, self.sidecar_yaml = "epsilon", None
 
     def ldm_tensors(self, component: str) -> dict[str, SimpleNamespace]:
-        if component != "unet":
-            return {}
         with init_empty_weights():
-            parts = UNet2DConditionModel.from_config(self.architecture.unet).state_dict()
+            parts = self._maker(component)().state_dict()
         return {
-            tie.ldm: SimpleNamespace(shape=parts[tie.diffusers[0]].shape) for tie in ties(self.architecture)["unet"]
+            tie.ldm: SimpleNamespace(shape=folded_shape(tie, parts[tie.diffusers[0]].shape))
+            for tie in ties(self.architecture)[component]
         }
 
     def parameter_counts(self) -> dict[str, int]:
@@ -142,6 +140,26 @@ STEPS = {
 @pytest.mark.parametrize(("family", "settings", "counted"), STEPS.values(), ids=STEPS)
 def test_a_step_takes_what_was_counted(family, settings, counted):
     assert estimate(family, **settings) == pytest.approx(counted + 0.7, rel=0.04)
+
+
+WORDS = {**USUAL, "method": "textual_inversion", "optimizer": "adamw", "num_vectors": 4, "placeholder_token": "zkz"}
+WHOLE_RUNS = {  # the same, of what else a run holds; with 0.7 for the libraries, as `python -m benchmarks.count` tells
+    "SDXL, LoRA of rank 128 with the text encoders": ("sdxl", LORA | {"text_encoder_steps": 10, "rank": 128}, 14.97),
+    "SD 1.5, LoHa without checkpoints": ("sd1", LORA | WHOLE | {"network_type": "loha"}, 3.89),
+    "SD 1.5, a word": ("sd1", WORDS, 3.00),
+    "SDXL, a word": ("sdxl", WORDS, 8.48),
+    "SD 1.5, a batch of four": ("sd1", FULL | {"method": "finetune", "train_batch_size": 4}, 9.90),
+    "SD 1.5 with its average": ("sd1", FULL | BEFORE | {"use_ema": True}, 6.44),
+    "SD 1.5 with captions that vary": ("sd1", FULL | BEFORE | {"use_captions": True, "shuffle_tags": True}, 6.39),
+    "SDXL, half streamed": ("sdxl", FULL | HALVED | BEFORE | SMALLEST | {"offload": "0.5"}, 4.54),
+    "SDXL, all streamed": ("sdxl", FULL | BEFORE | {"offload": "1", "vae_tiling": "on"}, 2.65),
+    "SDXL, hypernetwork": ("sdxl", HYPER, 7.38),
+}
+
+
+@pytest.mark.parametrize(("family", "settings", "counted"), WHOLE_RUNS.values(), ids=WHOLE_RUNS)
+def test_a_run_takes_what_was_counted(family, settings, counted):
+    assert estimate(family, **settings) == pytest.approx(counted, rel=0.08)
 
 
 TEXTS, WORD = {"text_encoder_steps": 350}, {"method": "textual_inversion", "num_vectors": 4, "placeholder_token": "zkz"}

@@ -56,12 +56,16 @@ class Embeddings:
         """Return the words that occur in these pieces."""
         return [word for word, slots in zip(self.words, self._slots, strict=True) if slots in pieces]
 
+    def _may_have(self, is_slot_bs: Tensor) -> bool:
+        """Whether there may be slots among these tokens. A card is not asked, since it would be waited for."""
+        return bool(self.words) and (is_slot_bs.device.type != "cpu" or bool(is_slot_bs.any()))
+
     @contextlib.contextmanager
     def put_into(self, encoder: nn.Module, numbers_bs: Tensor, index: int) -> Iterator[Tensor]:
         """Make `encoder`, the model's text encoder number `index`, use the learned vectors for slots inside the `with`
         block, and yield its tokens. Gradients reach the vectors. numbers_bs: tokens and slots, (b, 77)."""
         is_slot_bs = numbers_bs >= SLOTS
-        if not self.words or (numbers_bs.device.type == "cpu" and not is_slot_bs.any()):  # a card would be waited for
+        if not self._may_have(is_slot_bs):
             yield numbers_bs
             return
         rows = torch.cat([word.vectors[index].to(numbers_bs.device) for word in self.words])

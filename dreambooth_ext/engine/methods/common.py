@@ -23,6 +23,15 @@ def frozen_unet_bytes(config: ResolvedConfig, base: LatentBase) -> int:
     return frozen_bytes(config.mixed_precision, config.frozen_precision, shapes, rest)
 
 
+def frozen_text_bytes(config: ResolvedConfig, base: LatentBase) -> int:
+    """Return the bytes of frozen text encoders in which adapters or words learn: in mixed precision layers have 16
+    bits, and the vectors of tokens 32."""
+    count = base.parameter_counts()["text_encoders"]
+    if config.mixed_precision == "no":
+        return 4 * count
+    return 2 * count + 2 * sum(sizes["vocab_size"] * sizes["hidden_size"] for sizes in base.architecture.text_encoders)
+
+
 def component_rates(config: ResolvedConfig) -> dict[str, float | str]:
     """Return the learning rate of each component."""
     second = config.text_encoder_lr if config.text_encoder_2_lr is None else config.text_encoder_2_lr

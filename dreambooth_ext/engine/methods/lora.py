@@ -34,7 +34,7 @@ from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from . import learned_words
-from .common import component_rates, drawn_prompts, frozen_unet_bytes, keep_base_texts
+from .common import component_rates, drawn_prompts, frozen_text_bytes, frozen_unet_bytes, keep_base_texts
 from .learned_words import Words
 
 
@@ -67,10 +67,8 @@ class LoRATraining:
 
     @staticmethod
     def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
-        counts = base.parameter_counts()
         stay = config.text_encoder_steps or config.placeholder_token
-        texts = (4 if config.mixed_precision == "no" else 2) * counts["text_encoders"] if stay else 0
-        frozen = frozen_unet_bytes(config, base) + texts
+        frozen = frozen_unet_bytes(config, base) + (frozen_text_bytes(config, base) if stay else 0)
         if config.network_weights:
             size = sum(map(math.prod, lora_file.shapes(continued(config), "network_weights").values()))
             return Footprint(size, 0, frozen, size)

@@ -22,7 +22,7 @@ from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from . import learned_words
-from .common import frozen_unet_bytes
+from .common import frozen_text_bytes, frozen_unet_bytes
 from .learned_words import COMPONENT, Words
 
 
@@ -47,8 +47,7 @@ class TextualInversionTraining:
 
     @staticmethod
     def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
-        texts = (4 if config.mixed_precision == "no" else 2) * base.parameter_counts()["text_encoders"]
-        frozen = frozen_unet_bytes(config, base) + texts
+        frozen = frozen_unet_bytes(config, base) + frozen_text_bytes(config, base)
         size = learned_words.size(config, base)
         return Footprint(0, size, frozen, size)
 
