@@ -66,6 +66,28 @@ def test_a_lora_in_buckets_with_random_crops(tmp_path):
     check(trainer, (2,))
 
 
+def test_a_picture_that_cannot_be_decoded_is_replaced_by_another(tmp_path):
+    """Its header is whole, so it was counted."""
+    files = [one for number in range(6) for one in shards.sample(number)]
+    name, content = files[4]
+    files[4] = name, content[:2000] + bytes(500) + content[2500:]
+    (tmp_path / "x.tar").write_bytes(shards.tar(files))
+    trainer = Trainer(tmp_path, train_shards_path_or_url=str(tmp_path / "x.tar"), **SETTINGS)
+    whole = check(trainer, (2, 4))
+    warned = [event["what"] for event in training.events(whole, "warning") if event["code"] == "shards.replaced"]
+    assert len(warned) == 2 and all("x.tar/000002.png" in text for text in warned), "in each of two epochs"
+
+
+def test_nothing_is_trained_where_no_picture_can_be_decoded(tmp_path):
+    files = [one for number in range(3) for one in shards.sample(number)]
+    broken = [(name, content[:200] + bytes(9000) if name.endswith("png") else content) for name, content in files]
+    (tmp_path / "x.tar").write_bytes(shards.tar(broken))
+    trainer = Trainer(tmp_path, train_shards_path_or_url=str(tmp_path / "x.tar"), **SETTINGS)
+    run = trainer.create()
+    assert training.go_on(run) == worker.FAILED
+    assert "x.tar" in run.state()["problem"]["message"]
+
+
 def test_remote_shards_train_as_local_ones_and_leave_nothing(tmp_path, trainer, server):
     local = trainer.train()
     remote = trainer.train(train_shards_path_or_url=offer(server, tmp_path / "shards"))
