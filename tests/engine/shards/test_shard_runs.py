@@ -12,6 +12,7 @@ from dreambooth_ext.core.config import links
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.shards import opening
+from dreambooth_ext.engine.shards.windows import Builder, Place
 from tests import shards, training
 from tests.engine.downloads.servers import Answers, Server, served, status, whole
 from tests.engine.runtime.test_distributed import together
@@ -56,6 +57,15 @@ def test_goes_on_from_any_step_in_windows_and_epochs_to_the_same_bits(trainer):
     epochs = [event["epoch"] for event in training.events(whole, "step")]
     assert epochs == sorted(epochs) and epochs[-1] >= 1
     assert whole.state()["plan"]["pictures"] == 0 and whole.state()["plan"]["encodes"] == "always"
+
+
+def test_a_resumed_run_reads_nothing_of_what_came_before(trainer, monkeypatch):
+    run = trainer.train()
+    noted, read, built = training.trainer_state(run)["place"], [], Builder.build
+    assert noted["epoch"] >= 1
+    monkeypatch.setattr(Builder, "build", lambda self, place, rest: read.append(place) or built(self, place, rest))
+    assert training.go_on(run, total=8) == worker.DONE
+    assert read[0] == Place(**noted)
 
 
 def test_a_lora_in_buckets_with_random_crops(tmp_path):

@@ -52,6 +52,7 @@ def test_every_sample_comes_once_an_epoch(tmp_path, buffer):
         assert len(window.records) <= buffer and members == [*range(len(window.records))]
         seen[place.epoch] += [record.captions[0] for record in window.records]
         assert window.next.batches == place.batches + len(window.batches)
+        assert window.next.samples == (0 if window.next.epoch > place.epoch else place.samples + len(window.records))
         place = window.next
     for captions in seen.values():
         assert Counter(captions) == Counter(f"thing {number}" for number in range(9))
