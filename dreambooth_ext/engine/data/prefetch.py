@@ -40,4 +40,5 @@ class ReadAhead:
         return self._pending.pop((step, micro)).result()
 
     def close(self) -> None:
+        self.dataset.close()  # a thread may wait for pictures of a server that is silent
         self._pool.shutdown(wait=True, cancel_futures=True)

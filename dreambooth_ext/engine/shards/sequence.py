@@ -72,12 +72,10 @@ class Sequence:
                 self._windows.pop(0).close()
 
     def _waited(self, coming: Future[Window], look: Look | None) -> Window:
-        while look:
-            try:
-                return coming.result(LOOKS)
-            except concurrent.futures.TimeoutError:
-                if coming.done():  # it raised one itself
-                    break
+        while not concurrent.futures.wait([coming], LOOKS).done:
+            if self.builder.is_over:  # what it reads may hang
+                raise Stopped
+            if look:
                 look(self.builder.done, self.builder.config.shuffle_buffer)
         return coming.result()
 

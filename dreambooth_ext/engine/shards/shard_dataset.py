@@ -159,6 +159,7 @@ class ShardDataset(Dataset):
         return ShardPicture(entry, centre_crop(size, self.target(size)), "", content=content)
 
     def close(self) -> None:
-        """Stop reading, and delete what is kept."""
-        self.sequence.close()
-        self.left_out.close()
+        """Stop reading, and delete what is kept. Who waits for a picture is not kept waiting."""
+        if not self.sequence.builder.is_over:
+            self.sequence.close()
+            self.left_out.close()

@@ -29,6 +29,9 @@ class Slow:
             raise UserError("other.as_said", "instance_data_dir", message="a broken picture")
         return [(step, micro, rank, world)]
 
+    def close(self) -> None:
+        pass
+
 
 def test_in_order_and_never_beyond_the_end():
     source = Slow()

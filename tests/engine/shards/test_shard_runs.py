@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.shards import opening
 from dreambooth_ext.engine.shards.windows import Builder, Place
 from tests import shards, training
-from tests.engine.downloads.servers import Answers, Server, served, status, whole
+from tests.engine.downloads.servers import Answers, Server, served, silent, status, whole
 from tests.engine.runtime.test_distributed import together
 from tests.engine.worker.test_kill import processes, survive  # noqa: F401 - a fixture
 from tests.engine.worker.test_resume import check
@@ -148,6 +149,22 @@ def test_killed_while_a_window_is_read(tmp_path, trainer, server):
     server.answers = answers
     assert training.go_on(run) == worker.DONE, training.log(run)
     training.assert_same_run(expected, run)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it knows no such signal")
+def test_a_stop_while_a_server_is_silent_keeps_what_was_learned(tmp_path, trainer, server):
+    run = trainer.create(train_shards_path_or_url=offer(server, tmp_path / "shards"), max_train_steps=40)
+    process = training.start(run)
+    deadline = time.monotonic() + 120
+    while not training.events(run, "step") and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    server.answers = dict.fromkeys(server.answers, silent)
+    time.sleep(2.0)  # until training waits for pictures
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(20) == worker.STOPPED, training.log(run)
+    steps = training.events(run, "step")[-1]["step"]
+    assert run.state()["status"] == "stopped" and training.newest(run).step == steps < 40
 
 
 def test_a_shard_that_is_cut_is_named_before_anything_is_trained(tmp_path, trainer):
