@@ -11,8 +11,7 @@ from pathlib import Path
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
-from dreambooth_ext.engine import memory_estimate
-from dreambooth_ext.engine.memory_estimate import weight_bytes
+from dreambooth_ext.engine.memory_estimate import estimate, weight_bytes
 from dreambooth_ext.engine.methods import METHODS
 from dreambooth_ext.engine.models.base_model import LatentBase
 
@@ -37,7 +36,7 @@ def exchanged(gradients: float, count: int) -> float:
 
 def bill(config: RunConfig, base: LatentBase, count: int) -> tuple[float, float]:
     """Return the bytes of memory that a card takes, and that it sends in a step."""
-    memory = memory_estimate.estimate(config.replace(processes=count), base, Subjects.of(config), draws=False)
+    memory = estimate(config.replace(processes=count), base, Subjects.of(config), draws=False)
     gradients = METHODS[config.method].share(config, base).learning * weight_bytes(config)
     return memory, exchanged(gradients, count)
 

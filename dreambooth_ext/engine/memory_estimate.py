@@ -132,6 +132,8 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
     gradients = 0 if are_freed(config) and not parts else weight_bytes(config) * part.learning
     is_whole = config.weight_precision == "bf16" and not optimizer_facts(config.optimizer).is_elementwise
     stepped = STEPPED if is_whole else 0
+    if config.processes > 1:  # DistributedDataParallel holds all of them in its buckets, between steps, too
+        return weight_bytes(config) * part.learning + max(kept + copies, stepped + LEFT * kept)
     return max(kept + copies, max(gradients, stepped) + LEFT * kept)
 
 

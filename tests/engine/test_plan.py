@@ -188,6 +188,14 @@ def test_the_documentation_tells_these_estimates(row, settings):
         assert f"| {row} | {sizes[0]} | {sizes[1]} |" in text, page
 
 
+def test_several_processes_hold_all_gradients_while_a_step_computes():
+    """In the buckets by which they are averaged, as the counted step's activations are there, too."""
+    whole = 10.27 + 5.13 + 13.17  # weights, states, and a step's activations and copies
+    assert estimate("sdxl", **FULL | WHOLE, processes=2) == pytest.approx(0.7 + whole + 10.27, rel=0.04)
+    assert estimate("sdxl", **FULL | HALVED, processes=2) > estimate("sdxl", **FULL | HALVED)
+    assert estimate("sdxl", **LORA, processes=8) < estimate("sdxl", **LORA) + 0.2
+
+
 def test_the_peak_is_the_largest_stages_and_not_their_sum():
     """Pictures are encoded before the models that train are there; previews come between two steps, without
     gradients; class pictures are drawn before anything else."""
