@@ -189,11 +189,23 @@ def count_steps(config: RunConfig, base: Base, alive: Alive) -> dict[str, int]:
         state.step += 1
         counted["training"] = alive.peak
     if config.validation_prompts or config.validation_steps:
-        gc.collect()
-        alive.restart()
-        list(backbone.drawn(config, base, lambda number, total: None))  # other weights than the average's wait outside
+        with has_vae(config, base):
+            gc.collect()
+            alive.restart()
+            list(backbone.drawn(config, base, lambda number, total: None))  # weights beside the average's wait outside
         counted["previews"] = alive.peak
     return counted
+
+
+@contextlib.contextmanager
+def has_vae(config: RunConfig, base: Base) -> Iterator[None]:
+    """Have the VAE that draws read before, as it is on the card: it is read into the computer's memory."""
+    if not isinstance(base, LatentBase):
+        yield
+        return
+    vae = vae_bands.for_drawing(base.vae(torch.float32), config)
+    with mock.patch.object(base, "vae", lambda dtype: vae):
+        yield
 
 
 def batch_of(config: RunConfig, base: Base) -> Batch:

@@ -123,12 +123,13 @@ def draw(name: str, points: list[dict[str, Any]], title: str) -> dict[str, str]:
     values = [math.log10(point["value"]) if in_powers else point["value"] for point in points]
     title += ", as powers of ten" if in_powers else ""
     curves = {
-        "time": [Curve("a step, ms", values, [1000 * point["step"] for point in points]),
-                 Curve("before the first step, ms", values, [1000 * point["before"] for point in points])],
+        "time": [Curve("a step, ms", values, [1000 * point["step"] for point in points])],
         "memory": [Curve("peak, MB", values, [point["peak"] / 1e6 for point in points])],
-    }  # fmt: skip
+    }
     if name == "max_train_steps":
         curves["time"] = [Curve("the whole run, s", values, [point["whole"] for point in points])]
+    if in_powers:
+        curves["time"] = [Curve("before the first step, s", values, [point["before"] for point in points])]
     return {kind: svg_file(f"{kind} by {title}", found, values[-1], from_zero=True) for kind, found in curves.items()}
 
 
