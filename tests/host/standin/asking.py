@@ -24,7 +24,7 @@ PROBE = """
 import inspect, sys, tempfile, threading, types
 from pathlib import Path
 from modules import call_queue, devices, processing, script_callbacks, sd_models, shared
-from dreambooth_ext.host.jobs.devices import plain
+from dreambooth_ext.core.config.devices import plain
 from dreambooth_ext.host.webui.webui_forks import WebUI, memory_manager
 
 sd_hijack = sys.modules.get("modules.sd_hijack")
