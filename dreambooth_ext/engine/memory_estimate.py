@@ -70,9 +70,11 @@ def stages(
         found["latents"] = _encoding(config) + (vae if is_before else held)
         assert isinstance(base, LatentBase), "what has a VAE has text encoders"
         found["captions"] = _text_bytes(config, base)
-    found["training"] = held + _step(config, base, part)
+    gradients = weight_bytes(config) * part.learning
+    stay = gradients if config.processes > 1 else 0  # in buckets for their exchange; else between steps there are none
+    found["training"] = held + stay + _step(config, base, part, 0 if stay else gradients)
     if config.validation_prompts or (config.validation_steps and not vae):
-        found["previews"] = held + _drawing(config, base)  # between steps there are no gradients
+        found["previews"] = held + stay + _drawing(config, base)
     return {stage: size + PROCESS for stage, size in found.items()}
 
 
@@ -119,8 +121,9 @@ def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> 
     return (4 if config.mixed_precision == "no" else 2) * base.parameter_counts()["text_encoders"]
 
 
-def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
-    """Return the bytes at a step's peak: before the backward pass, or at its end with all gradients."""
+def _step(config: ResolvedConfig, base: Base, part: Footprint, gradients: float) -> float:
+    """Return the bytes at a step's peak: before the backward pass, or at its end with all gradients, which take so many
+    bytes if they are not freed one by one."""
     kept, copies = _activations(config, base, part), 0.0
     if config.mixed_precision != "no":
         kept *= HALF_ON_CPU if config.device == "cpu" else HALF
@@ -129,11 +132,9 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
             copies = COPIES * part.learning
             copies = min(copies, COPIES_BESIDE_CHECKPOINTS * part.learning, COPIED_AT_MOST) if beside else copies
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
-    gradients = 0 if are_freed(config) and not parts else weight_bytes(config) * part.learning
+    gradients = 0 if are_freed(config) and not parts else gradients
     is_whole = config.weight_precision == "bf16" and not optimizer_facts(config.optimizer).is_elementwise
     stepped = STEPPED if is_whole else 0
-    if config.processes > 1:  # DistributedDataParallel holds all of them in its buckets, between steps, too
-        return weight_bytes(config) * part.learning + max(kept + copies, stepped + LEFT * kept)
     return max(kept + copies, max(gradients, stepped) + LEFT * kept)
 
 

@@ -8,7 +8,7 @@ from benchmarks import cards
 from benchmarks.fake_card import full_size
 from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.engine import memory_choices
-from dreambooth_ext.engine.memory_estimate import estimate
+from dreambooth_ext.engine.memory_estimate import estimate, stages, weight_bytes
 
 GB = 10**9
 DEFAULT = {c.setting: cards.RESOLVED.get(c.setting) for c in memory_choices.CHOICES} | {"gradient_checkpointing": False}
@@ -83,6 +83,16 @@ def test_clipping_is_left_alone_where_that_saves_nothing(settings):
 def test_several_processes_average_all_gradients():
     found = made("Full", "sd1", 10, processes=2)
     assert found and "clip_grad_mode" not in found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_several_processes_keep_their_gradients_memory(precision):
+    config, base = cards.resolved("Full", "sdxl"), full_size("sdxl")
+    config = config.replace(validation_prompts=("a",), weight_precision=precision, clip_grad_mode="norm")
+    one, two = (stages(config.replace(processes=count), base, Subjects.of(config)) for count in (1, 2))
+    gradients = weight_bytes(config) * base.parameter_counts()["unet"]
+    assert two["previews"] - one["previews"] == pytest.approx(gradients, rel=0.01)
+    assert 0 < two["training"] - one["training"] < gradients
 
 
 def test_what_was_asked_for_is_left_alone(monkeypatch):
