@@ -1,8 +1,9 @@
-"""Does the picture doctor see? `python -m benchmarks.doctor --packages DIR [--half NAME] [--time]`, in the environment.
+"""Does the picture doctor see? `python -m benchmarks.doctor --packages DIR [--set NAME] [--time]`, in the environment.
 
 Hits and false alarms on real photographs (`photographs.py` says how DIR is filled) and on faults made from them, as the
-tables of docs/measurements.md, by halves of the photographs: thresholds are chosen on one, and shown on the other.
---choose shows what each threshold lies between on the first half. --time measures how long pictures of 12 megapixels
+tables of docs/measurements.md. Thresholds are chosen on one half of the photographs, and shown on the other and on
+photographs that were never used for it (`unseen_photographs.py`; their parts are only looked at untouched). --choose
+shows what each threshold lies between on the first half. --time measures how long pictures of 12 megapixels
 take. --many N makes N pictures and looks at them by `prepare` and as the tab does (`doctor_many.py`).
 """
 
@@ -11,11 +12,12 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import itertools
 import json
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,14 @@ from dreambooth_ext.engine.doctor.interest import head, interest_region
 from dreambooth_ext.engine.doctor.view import open_view
 from dreambooth_ext.engine.pictures.other_formats import readable_formats
 
-from . import doctor_many, doctor_thresholds, photographs
+from . import doctor_many, doctor_thresholds, photographs, unseen_photographs
 from .photographs import FAULTS, FILES, PORTRAITS, Fault
+from .unseen_photographs import REAL_FAULTS
 
 RESULTS = Path(__file__).with_name("results") / "doctor.json"
 # By lot that nobody draws: in the order of their names' hashes, every second one is held out
 BY_LOT = sorted(FILES, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-HALVES = {"chosen on": BY_LOT[::2], "held out": BY_LOT[1::2]}
+SETS = {"chosen on": BY_LOT[::2], "held out": BY_LOT[1::2], "unseen": unseen_photographs.PATHS}
 
 
 def kinds(path: Path) -> set[str]:
@@ -49,7 +52,7 @@ def untouched(packages: Path, names: list[str], place: Path) -> dict[str, object
         for number, part in enumerate(photographs.parts(photographs.photograph(packages, name), name)):
             part.save(place / "a.png", compress_level=1)
             found = looking.look(str(place / "a.png"))
-            wrong = {one["kind"] for one in found["findings"]} - {"small"}
+            wrong = {one["kind"] for one in found["findings"]} - {"small"} - REAL_FAULTS.get(name, set())
             pictures, alarmed = pictures + 1, alarmed + bool(wrong)
             for kind in wrong:
                 alarms[kind] = alarms.get(kind, 0) + 1
@@ -64,7 +67,7 @@ def hits(packages: Path, names: list[str], fault: Fault, place: Path) -> list[fl
     """Return the share found at each strength."""
     found, tried = [0] * 6, 0
     for name in names:
-        for number, part in enumerate(photographs.parts(photographs.photograph(packages, name), name)):
+        for number, part in enumerate(_tried(packages, name)):
             tried += 1
             for at, strength in enumerate(fault.strengths):
                 made = fault.make(part, strength, random.Random(f"{name} {number} {at} {fault.name}"))
@@ -73,13 +76,19 @@ def hits(packages: Path, names: list[str], fault: Fault, place: Path) -> list[fl
     return [round(count / tried, 3) for count in found]
 
 
+def _tried(packages: Path, name: str) -> Iterator[Image.Image]:
+    """The photograph and its parts; of those unseen, which are many, only the photograph itself."""
+    every = photographs.parts(photographs.photograph(packages, name), name)
+    return every if name in FILES else itertools.islice(every, 1)
+
+
 def focus(packages: Path, names: list[str], place: Path) -> dict[str, list[int]]:
     """Return how often the subject (the largest face with its head, else the centre of interest) sharp before a soft
     ground is told as blurred, and soft before a sharp ground; with a face and without, each with how many there were.
     """
     told: dict[str, list[int]] = {}
     for name in names:
-        for part in photographs.parts(photographs.photograph(packages, name), name):
+        for part in _tried(packages, name):
             part.save(place / "a.png", compress_level=1)
             view = open_view(place / "a.png", looking.RESOLUTION)
             box = head(view.faces[0]) if view.faces else interest_region(view)
@@ -94,9 +103,9 @@ def focus(packages: Path, names: list[str], place: Path) -> dict[str, list[int]]
     return told
 
 
-def table(half: str, measured: dict) -> None:
+def table(name: str, measured: dict) -> None:
     about = measured["untouched"]
-    print(f"untouched ({half}): {about['alarmed']} of {about['pictures']} with a false alarm {about['kinds']}")
+    print(f"untouched ({name}): {about['alarmed']} of {about['pictures']} with a false alarm {about['kinds']}")
     print(f"faces in portraits {about['portraits']}, in others {about['others']}\n")
     print("blurred, of how many:", measured["focus"])
     print("| fault, six strengths | found | from the complaint on |\n| --- | --- | --- |")
@@ -173,7 +182,7 @@ def _keep(told: dict[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Does the picture doctor see?")
     parser.add_argument("--packages", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--half", action="append", choices=HALVES, help="default: both")
+    parser.add_argument("--set", action="append", choices=SETS, help="default: the two halves")
     parser.add_argument("--fault", default="", metavar="TEXT", help="only faults with this in their names")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--choose", action="store_true")
@@ -187,20 +196,20 @@ def main() -> int:
             told["time"] = timed(arguments.packages, place)
             print(json.dumps(told["time"], indent=2))
         if arguments.choose:
-            doctor_thresholds.table(arguments.packages, HALVES["chosen on"], place)
+            doctor_thresholds.table(arguments.packages, SETS["chosen on"], place)
         if arguments.many:
             told[f"{arguments.many} pictures"] = _many(arguments.packages, arguments.many, place / "many")
         is_other = arguments.time or arguments.choose or arguments.many
-        for half in [] if is_other else arguments.half or HALVES:
-            measured = told[half] = _known().get(half, {"faults": {}})
+        for name in [] if is_other else arguments.set or list(SETS)[:2]:
+            measured = told[name] = _known().get(name, {"faults": {}})
             for fault in (*FAULTS, *photographs.typeset_faults(arguments.packages)):
                 if arguments.fault in fault.name:
-                    measured["faults"][fault.name] = hits(arguments.packages, HALVES[half], fault, place)
-                    _keep({half: measured})
+                    measured["faults"][fault.name] = hits(arguments.packages, SETS[name], fault, place)
+                    _keep({name: measured})
             if not arguments.fault:
-                measured["untouched"] = untouched(arguments.packages, HALVES[half], place)
-                measured["focus"] = focus(arguments.packages, HALVES[half], place)
-                table(half, measured)
+                measured["untouched"] = untouched(arguments.packages, SETS[name], place)
+                measured["focus"] = focus(arguments.packages, SETS[name], place)
+                table(name, measured)
     _keep(told)
     return 0
 

@@ -42,13 +42,14 @@ PARTS = 3  # cut out of each photograph, as further ones
 
 
 def photograph(folder: Path, name: str) -> Image.Image:
-    """One photograph, its shorter side at most 512 pixels: faults are told in pixels of that."""
+    """One photograph, of FILES or by its path in the folder, its shorter side at most 512 pixels: faults are told in
+    pixels of that."""
     picture = _opened(folder, name)
     return picture if min(picture.size) <= 512 else shrunk(picture, 1, random.Random())
 
 
 def _opened(folder: Path, name: str) -> Image.Image:
-    content = (folder / FILES[name]).read_bytes()
+    content = (folder / FILES.get(name, name)).read_bytes()
     if name == "raccoon":
         return Image.fromarray(np.frombuffer(bz2.decompress(content), np.uint8).reshape(768, 1024, 3))
     if name == "stairs":  # a pickled list of rows, of which only the numbers are read

@@ -9,8 +9,11 @@ import numpy as np
 from .view import Box, View
 
 BLOWN = 254  # of 255: a colour that is this bright has lost its detail
+PALE = 48  # of 255, of the darkest colour: with less, as in a red petal, the other colours still have the detail
+VIVID = 95  # percentile of the pixels' colourfulness
 FRAME = 0.03  # of a side: the strip that shows whether the ground is white
 WHITE = 246
+MOST_OF_FRAME = 0.75
 MANY = 40_000  # pixels
 EDGES = 75  # percentile of the gradient above which a pixel belongs to an edge
 
@@ -20,8 +23,8 @@ class Exposure:
     """Luminances of 0 to 255, and a share.
 
     highlights, middle, shadows: what 99, 50 and 1 % of the pixels are below; edges: what 90 % of those at edges are
-    below (a lamp is bright, and few edges are at it); contrast: highlights less shadows; blown: the share of pixels
-    with a colour without detail, 0 to 1.
+    below (a lamp is bright, and few edges are at it); contrast: highlights less shadows; colour: what 95 % of the
+    pixels' colourfulness is below (brightest colour less darkest); blown: the share of pixels without detail, 0 to 1.
     """
 
     highlights: float
@@ -29,6 +32,7 @@ class Exposure:
     shadows: float
     edges: float
     contrast: float
+    colour: float
     blown: float
 
 
@@ -40,18 +44,20 @@ def exposure(view: View, region: Box | None = None) -> Exposure:
     low, middle, high = np.percentile(grey, (1, 50, 99))
     strong = gradient >= max(float(np.percentile(gradient, EDGES)), 1)
     edges = float(np.percentile(grey[strong], 90)) if strong.any() else float(high)
-    blown = brightest >= BLOWN
+    darkest = view.darkest[rows, columns]
+    blown = (brightest >= BLOWN) & (darkest >= PALE)
+    colour = float(np.percentile(brightest - darkest, VIVID))
     if region is None and has_white_ground(view):
         blown = blown & ~_ground(view)[rows, columns]
-    return Exposure(float(high), float(middle), float(low), edges, float(high - low), float(blown.mean()))
+    return Exposure(float(high), float(middle), float(low), edges, float(high - low), colour, float(blown.mean()))
 
 
 def has_white_ground(view: View) -> bool:
-    """Whether the picture's frame is white on three sides or more."""
+    """Whether the picture's frame is white on three sides or more, or on most of all four."""
     pale = view.darkest >= WHITE
     deep = max(1, round(FRAME * min(pale.shape)))
-    sides = (pale[:deep], pale[-deep:], pale[:, :deep], pale[:, -deep:])
-    return sum(float(side.mean()) > 0.9 for side in sides) >= 3
+    sides = [float(side.mean()) for side in (pale[:deep], pale[-deep:], pale[:, :deep], pale[:, -deep:])]
+    return sum(side > 0.9 for side in sides) >= 3 or sum(sides) > 4 * MOST_OF_FRAME
 
 
 def _ground(view: View) -> np.ndarray:

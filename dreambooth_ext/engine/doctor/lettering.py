@@ -1,9 +1,10 @@
 """Lettering that was put over a picture: captions, dates, names of sites. Text in the motif (a sign, a shirt) is none.
 
 No reader of text: it looks for level rows of small marks of one colour, with even strokes and two heights (capitals,
-and letters like x), as programs write them. Marks are what a top-hat leaves, thin structures brighter or darker than
-what is around them, as in stroke width transforms (Epshtein, Ofek and Wexler, "Detecting text in natural scenes with
-stroke width transform", 2010). Connected scripts, slanting lines, fewer than FEWEST letters and faint ones it misses.
+and letters like x), as programs write them, and of many shapes: roof tiles, windows and fences repeat one. Marks are
+what a top-hat leaves, thin structures brighter or darker than what is around them, as in stroke width transforms
+(Epshtein, Ofek and Wexler, "Detecting text in natural scenes with stroke width transform", 2010). Connected scripts,
+slanting lines, fewer than FEWEST letters and faint ones it misses.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ THICKER = 2.1  # times: strokes that differ more are not of one hand
 LEVELS, COLOURS = 35.0, 32.0  # of 255: differences in level, and in chrominance, which JPEG smears
 # Of a whole row
 SLOPE = 0.05
-EVEN = 16.0  # deviation of the levels
-STEADY = 0.3  # deviation of the strokes' width, over its mean
+EVEN = 8.0  # deviation of the levels
+STEADY = 0.23  # deviation of the strokes' width, over its mean
 SAME_INK = 2.0  # the same: programs write in one colour, and where that is seen, the rest need not be as even
 ON_LINE = (0.75, 0.65)  # share of the feet that stand on the line, usually and in one ink; others are commas, p, q
 TWO_HEIGHTS = (0.8, 0.7)  # share of the letters that have one of two heights
@@ -42,6 +43,8 @@ THICKNESS = (0.05, 0.36)  # of a stroke, over the height of capitals
 DENSE = 0.42  # share of the row that the marks cover
 VARIED = 0.15  # deviation of their widths, or in one ink of their areas, over the mean: fences and bricks repeat
 VARIED_MOST = 0.75  # the same of widths: 95 % of the rows that were found in photographs have less
+SHAPE = (10, 12)  # pixels that each mark is stretched to, so that bars of any widths are of one shape
+ALIKE = 0.5  # of two marks' shapes on average: letters have less in common
 
 
 def has_lettering(view: View) -> bool | None:
@@ -51,7 +54,7 @@ def has_lettering(view: View) -> bool | None:
     except ImportError:
         return None
     return any(
-        _has_row(marks)
+        _has_row(cv2, marks)
         for scale in SCALES
         for rgb in [_smaller(cv2, np.asarray(view.image), scale)]
         for plane in _planes(rgb)
@@ -76,15 +79,19 @@ def _planes(rgb: np.ndarray) -> list[np.ndarray]:
 
 
 class _Marks:
-    """Marks that may be letters, from left to right; each attribute has a number for each.
+    """Marks that may be letters, from left to right; each attribute but `labels` has a number for each.
 
     left, top, width, height, area: pixels; stroke: mean width of its strokes; level: of its ink in the plane; colour:
-    mean chrominance, (marks, 2).
+    mean chrominance, (marks, 2); label: its number in `labels`, int32 (height, width) of the picture.
     """
 
-    def __init__(self, boxes: np.ndarray, stroke: np.ndarray, level: np.ndarray, colour: np.ndarray):
+    def __init__(
+        self, boxes: np.ndarray, stroke: np.ndarray, level: np.ndarray, colour: np.ndarray, label: np.ndarray,
+        labels: np.ndarray,
+    ):  # fmt: skip
         order = np.argsort(boxes[:, 0], kind="stable")
         self.left, self.top, self.width, self.height, self.area = boxes[order].T
+        self.label, self.labels = label[order], labels
         self.stroke, self.level, self.colour = stroke[order], level[order], colour[order]
         self.right, self.foot = self.left + self.width, self.top + self.height
 
@@ -127,10 +134,11 @@ def _marks(cv2: Any, strokes: np.ndarray, plane: np.ndarray, chrominance: np.nda
     colours = chrominance.reshape(-1, 2)[at]
     colour = np.stack([np.bincount(number, colours[:, channel], most) / pixels for channel in range(2)], 1)
     boxes = np.stack([left, top, width, height, area], 1)[kept]
-    return _Marks(boxes, 2 * area[kept] / rim[1:], (np.bincount(number, level, most) / pixels)[1:], colour[1:])
+    stroke, mean = 2 * area[kept] / rim[1:], (np.bincount(number, level, most) / pixels)[1:]
+    return _Marks(boxes, stroke, mean, colour[1:], kept, labels)
 
 
-def _has_row(marks: _Marks) -> bool:
+def _has_row(cv2: Any, marks: _Marks) -> bool:
     """Whether FEWEST of the marks or more stand in a row: each with the nearest that may follow it."""
     follower = _followers(marks)
     length = np.ones(len(follower), int)
@@ -147,7 +155,7 @@ def _has_row(marks: _Marks) -> bool:
         while follower[row[-1]] >= 0:
             row.append(int(follower[row[-1]]))
         used[row] = True
-        if _reads(marks, row):
+        if _reads(marks, row) and _alike(cv2, marks, row) <= ALIKE:
             return True
     return False
 
@@ -198,6 +206,21 @@ def _reads(marks: _Marks, row: list[int]) -> bool:
         and width.sum() > DENSE * (left[-1] + width[-1] - left[0])
         and is_varied
     )
+
+
+def _alike(cv2: Any, marks: _Marks, row: list[int]) -> float:
+    """Return how much two marks of the row have in common on average, 0 to 1: intersection over union of their shapes,
+    each stretched to SHAPE."""
+    shapes = []
+    for one in row:
+        left, top = int(marks.left[one]), int(marks.top[one])
+        box = marks.labels[top : int(marks.foot[one]), left : int(marks.right[one])]
+        own = (box == marks.label[one]).astype(np.float32)
+        shapes.append(cv2.resize(own, SHAPE, interpolation=cv2.INTER_AREA).ravel())
+    all_shapes = np.stack(shapes)
+    first, second = all_shapes[:, None], all_shapes[None]
+    common = np.minimum(first, second).sum(2) / np.maximum(first, second).sum(2)
+    return float((common.sum() - len(row)) / (len(row) * (len(row) - 1)))
 
 
 def _spread(values: np.ndarray) -> float:

@@ -26,14 +26,17 @@ BEST = 80  # percentile of the tiles: a subject is smaller than the picture
 # 64, twice); with half as much again for what it varies
 ROUNDING = 1.5 / 12 * (0.375 * TILE) ** 2
 SMALLER = (2, 4)  # times, the copies in which a strong blur shows
-LEAST_BEST = 0.05  # of the best tiles' contrast, below which a direction is empty
+EMPTY = (
+    0.05  # of the best tiles' contrast: a tile with less in a direction, as along straight lines, is silent about it
+)
+FEWEST = 3  # tiles that tell of a direction
 
 
 @dataclass(frozen=True)
 class Sharpness:
     """overall: fine over coarse amplitudes, some 0.17 to 0.5 in sharp photographs; worst: in the direction that has
-    least, some 0.13 to 0.4; in_copies: the least `worst` of smaller copies, some 0.1 to 0.5, infinite if they have no
-    structure."""
+    least, some 0.13 to 0.4, infinite if the picture has structure in none; in_copies: the least `worst` of smaller
+    copies, some 0.1 to 0.5, infinite if they have no structure."""
 
     overall: float
     worst: float
@@ -74,11 +77,23 @@ def _sharpness(grey: np.ndarray, region: Box | None) -> Sharpness | None:
     if top < 10 * ROUNDING:
         return None
     used = contrast >= CONTRAST * top
-    floor = LEAST_BEST * top
-    overall = np.sqrt(fine[used].mean(1) / (contrast[used] + floor))
-    by_sector = np.percentile(np.sqrt(fine[used] / (coarse[used] + floor)), BEST, axis=0)
-    smooth = (by_sector + np.roll(by_sector, 1)) / 2
-    return Sharpness(float(np.percentile(overall, BEST)), float(smooth.min()))
+    overall = np.sqrt(fine[used].mean(1) / contrast[used])
+    worst = _worst_direction(_between(fine[used]), _between(coarse[used]), EMPTY * top)
+    return Sharpness(float(np.percentile(overall, BEST)), worst)
+
+
+def _between(powers: np.ndarray) -> np.ndarray:
+    """Return the mean of each sector and the one beside it."""
+    return (powers + np.roll(powers, 1, axis=1)) / 2
+
+
+def _worst_direction(fine: np.ndarray, coarse: np.ndarray, empty: float) -> float:
+    """Return the least ratio of amplitudes that the best tiles have in a direction; infinite if none is told of."""
+    told = coarse >= empty
+    enough = min(FEWEST, len(fine))
+    sectors = [number for number in range(SECTORS) if told[:, number].sum() >= enough]
+    ratios = (np.sqrt(fine[told[:, one], one] / coarse[told[:, one], one]) for one in sectors)
+    return min((float(np.percentile(ratio, BEST)) for ratio in ratios), default=math.inf)
 
 
 def _tiles(grey: np.ndarray, region: Box | None) -> np.ndarray | None:

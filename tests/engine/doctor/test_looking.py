@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from benchmarks import photographs
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.messages.message import catalogue
-from dreambooth_ext.engine.doctor import finding
+from dreambooth_ext.engine.doctor import finding, sharpness
 from dreambooth_ext.engine.doctor.looking import look
 from tests.drawn_faces import portrait
 from tests.engine.doctor.pictures import scene
@@ -68,6 +69,31 @@ def test_goods_on_white_are_neither_too_bright_nor_framed(tmp_path, good):
     ImageDraw.Draw(mask).ellipse((0, 0, 360, 400), fill=255)
     sheet.paste(good.crop((0, 0, 360, 400)), (170, 150), mask)
     assert kinds(sheet, tmp_path) == []
+
+
+def coloured(picture: Image.Image, lightest: tuple[int, int, int], darkest: tuple[int, int, int]) -> Image.Image:
+    return ImageOps.colorize(picture.convert("L"), darkest, lightest)
+
+
+def test_a_vivid_colour_is_not_too_bright(tmp_path, good):
+    """A red petal has its detail in the other two colours."""
+    assert "bright" not in kinds(coloured(good, (255, 200, 0), (255, 0, 0)), tmp_path)
+    assert "bright" in kinds(coloured(good, (255, 255, 230), (255, 220, 160)), tmp_path)
+
+
+def test_a_leaf_is_not_flat_for_being_green_all_over(tmp_path, good):
+    assert "flat" not in kinds(coloured(good, (110, 200, 20), (40, 130, 0)), tmp_path)
+    assert "flat" in kinds(coloured(good, (150, 170, 140), (90, 100, 80)), tmp_path)
+
+
+def test_a_direction_without_structure_says_nothing():
+    fine, coarse = np.full((4, sharpness.SECTORS), 1.0), np.full((4, sharpness.SECTORS), 4.0)
+    assert sharpness._worst_direction(fine, coarse, 0.1) == 0.5
+    fine[:, 3] = 0
+    assert sharpness._worst_direction(fine, coarse, 0.1) == 0  # moved along it
+    coarse[:, 3] = 0
+    assert sharpness._worst_direction(fine, coarse, 0.1) == 0.5
+    assert sharpness._worst_direction(fine, coarse, 9) == np.inf
 
 
 def test_a_portrait_before_a_soft_ground_is_not_blurred(tmp_path):
