@@ -17,6 +17,7 @@ forks.install()
 LONG = (
     "worker/test_kill.py", "test_kills.py", "browser/test_standin.py", "test_link_secrets.py",
     "test_distributed.py", "test_together.py", "test_torch_build.py", "test_gradios.py", "test_notebook.py",
+    "test_machines.py", "test_launchers.py", "test_line.py", "test_exchange.py", "test_streamed_runs.py",
 )  # fmt: skip
 
 

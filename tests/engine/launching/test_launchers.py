@@ -89,6 +89,7 @@ def test_torchrun_is_stopped_by_a_signal_and_a_killed_worker_ends_it(tmp_path):
     assert run.state()["status"] == "stopped" and not workers(run)
 
 
+@pytest.mark.slow
 def test_tasks_of_srun_train_one_run(tmp_path):
     address, words = free_address(), train(tmp_path, max_train_steps=2)
     slurm = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0"}

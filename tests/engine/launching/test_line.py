@@ -89,7 +89,7 @@ def several() -> Iterator[type[Several]]:
 
 
 @posix
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_one_that_is_killed_ends_all(tmp_path, several, rank):
     saves = {"checkpointing_steps": 3, "checkpoints_total_limit": 2, "save_intermediate_models": False}
     run = Trainer(tmp_path).create(max_train_steps=100000, **saves)
@@ -119,6 +119,7 @@ def test_one_that_fails_says_why_to_all(tmp_path, several):
 
 
 @posix
+@pytest.mark.slow
 def test_the_first_one_that_fails_ends_the_others_and_says_its_own_reason(tmp_path, several):
     run = Trainer(tmp_path).create(max_train_steps=100000)
     workers = several(run, 2, breaks=0)

@@ -78,6 +78,7 @@ def test_two_machines_train_one_run_with_their_processes(run, port):
     assert stages[0]["done"] == 1 and stages[0]["of"] == 2
 
 
+@pytest.mark.slow
 def test_the_order_in_which_they_start_does_not_matter(run, port):
     late = machine(port, 1, other(run.path.parent), "done", "done")
     time.sleep(1.0)
@@ -95,6 +96,7 @@ def test_a_failure_on_another_machine_ends_all_and_is_told_on_all(run, port):
     assert not any(lives(run, rank) for rank in range(3))
 
 
+@pytest.mark.slow
 def test_a_failure_on_the_first_machine_is_told_on_all(run, port):
     does = ("fails 0.5", "hangs")
     both = [machine(port, 0, first_of(run), *does), machine(port, 1, other(run.path.parent), *does)]
@@ -103,7 +105,7 @@ def test_a_failure_on_the_first_machine_is_told_on_all(run, port):
     assert code == 1 and "'cuda:0' is not on this machine" in said and not lives(run, 1)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_machine_that_is_switched_off_ends_the_others(run, port, rank):
     does = ("waits", "hangs")
     both = [machine(port, 0, first_of(run), *does), machine(port, 1, other(run.path.parent), *does)]
@@ -115,7 +117,7 @@ def test_a_machine_that_is_switched_off_ends_the_others(run, port, rank):
     assert f"machine {rank + 1} is gone" in told
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stop_on_any_machine_stops_all(run, port, rank):
     does = ("stopped", "done 0.1")
     both = [machine(port, 0, first_of(run), *does), machine(port, 1, other(run.path.parent), *does)]
