@@ -159,7 +159,9 @@ def test_what_the_first_one_measures_leaves_the_others_in_step(config):
         assert all(torch.equal(one, first[key]) for key, one in other.items())
 
 
-@pytest.mark.parametrize("settings", [{}, {"cache_latents_to_disk": True}], ids=["memory", "disk"])
+@pytest.mark.parametrize(
+    "settings", [{}, pytest.param({"cache_latents_to_disk": True}, marks=pytest.mark.slow)], ids=["memory", "disk"]
+)
 def test_two_processes_train_as_one_that_accumulates(tmp_path, settings):
     trainer = training.Trainer(tmp_path, instance_data_dir=training.pictures(tmp_path / "pictures", 7))
     about = {"optimizer": "sgd", "learning_rate": 0.05, "max_train_steps": 4, "random_flip": True, **settings}

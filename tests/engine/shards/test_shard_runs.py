@@ -206,6 +206,7 @@ def test_a_vanished_shard_is_named(tmp_path, trainer):
     assert "train-0001.tar' is not there" in run.state()["problem"]["message"]
 
 
+@pytest.mark.slow
 def test_kills_at_random_instants(tmp_path, trainer, server, processes):  # noqa: F811
     trainer.settings["train_shards_path_or_url"] = offer(server, tmp_path / "shards")
     del trainer.settings["max_train_steps"]
