@@ -33,7 +33,7 @@ class NoTraining:
 
     refused = False  # whether the worker has said what is wrong
 
-    def __init__(self, *anything: object):
+    def __init__(self, *anything: object, **named: object):
         pass
 
     def ensure(self) -> None:

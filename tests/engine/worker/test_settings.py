@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dreambooth_ext.core.config import devices
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import worker
@@ -291,6 +292,8 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "attention": (lambda run: SET_UP[run.id], "eager", {}),
     "compile": (lambda run: SET_UP[run.id], "on", {}),
     "offload": (lambda run: SET_UP[run.id], "0.5", {"max_grad_norm": 0}),
+    # How many the launcher starts; tests/engine/launching has them trained
+    "processes": (lambda run: devices.processes(run.config.device, run.config.processes), 2, {}),
     "device": (lambda run: DEVICES[run.id], "cpu:0", {}),  # the same place, under a name that torch keeps apart
 }
 SET_UP: dict[str, tuple] = {}

@@ -469,7 +469,7 @@ def test_every_problem_beside_its_field_and_in_a_summary(page, simulator) -> Non
     assert not page.is_visible(".db-problems")  # nothing is blamed before it was tried
     page.click(TRAIN)
     page.wait_for_selector(".db-problems")
-    assert page.evaluate("document.activeElement.className") == "db-problems"
+    page.wait_for_function("document.activeElement.className == 'db-problems'")
     page.wait_for_selector(".db-problems:has-text('No pictures yet. Drop some in')")  # of uploads, and not of a folder
     assert "only 0 pictures" not in page.inner_text(".db-summary")
     page.set_input_files(FILES, DEMO)
