@@ -2,7 +2,7 @@
 
 Hits and false alarms on real photographs (`photographs.py` says how DIR is filled) and on faults made from them, as the
 tables of docs/measurements.md. Thresholds are chosen on one half of the photographs, and shown on the other and on
-photographs that were never used for it (`unseen_photographs.py`; their parts are only looked at untouched). --choose
+photographs that came later (`unseen_photographs.py`; their parts are only looked at untouched). --choose
 shows what each threshold lies between on the first half. --time measures how long pictures of 12 megapixels
 take. --many N makes N pictures and looks at them by `prepare` and as the tab does (`doctor_many.py`).
 """

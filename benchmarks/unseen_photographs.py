@@ -1,4 +1,5 @@
-"""Real photographs that no threshold of the doctor was chosen on: camera pictures from packages of Debian 12 and PyPI.
+"""Real photographs that came after the doctor's thresholds were chosen: from packages of Debian 12 and PyPI. Some rules
+were changed on every second of them since (docs/measurements.md).
 
 `apt-get download NAME` and `dpkg -x FILE DIR` for the packages of Debian; `pip download --no-deps --no-binary :all:`
 and `tar -xf` into DIR for thumbor and smartcrop, `pip install --target DIR --no-deps` for ultralytics. None of them is
@@ -14,9 +15,7 @@ LXQT, PLASMA, MATE = "usr/share/lxqt/wallpapers", "usr/share/wallpapers", "usr/s
 THUMBOR = "thumbor-7.8.0/tests/fixtures/images"
 
 # mate-backgrounds 1.26.0
-NATURE = (
-    "Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops Storm TwoWings Wood YellowFlower"
-)  # fmt: skip
+NATURE = "Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops Storm TwoWings Wood YellowFlower"
 # lomiri-wallpapers-16.04 and -20.04, 20.04.0
 LOMIRI = (
     "Bridge_by_Sander_Klootwijk Dragonfly_by_Bolly Kleiber_by_Lukas_Baubkus Picture_0B_by_freespace "

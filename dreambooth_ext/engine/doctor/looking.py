@@ -30,7 +30,7 @@ DARK_HIGHLIGHTS, DARK_EDGES, DARK_MIDDLE = 150.0, 105.0, 60.0  # luminance
 DARK_FACE = 75.0  # luminance that nine tenths of its edges are below
 BLOWN, BLOWN_FACE = 0.15, 0.25  # share
 FLAT, LIFTED = 103.0, 25.0  # luminance: contrast, and how bright the darkest parts are then
-PALE = 85.0  # colourfulness of flat pictures: a green leaf has little contrast, and much colour
+COLOURFUL = 85.0  # `Exposure.colour` of what is not flat: a green leaf has little contrast, and much colour
 NOISY = 8.0  # deviation in luminance
 BLOCKS = 0.24  # `blockiness`
 QUALITIES = ((2.0, 40), (4.0, 20), (1e9, 10))  # up to this scale, this JPEG quality still shows
@@ -110,7 +110,7 @@ def _of_light(view: View, region: Box) -> list[dict[str, Any]]:
 
 
 def is_flat(whole: Exposure) -> bool:
-    return _has_little_contrast(whole) and whole.colour < PALE
+    return _has_little_contrast(whole) and whole.colour < COLOURFUL
 
 
 def _has_little_contrast(whole: Exposure) -> bool:

@@ -26,9 +26,8 @@ BEST = 80  # percentile of the tiles: a subject is smaller than the picture
 # 64, twice); with half as much again for what it varies
 ROUNDING = 1.5 / 12 * (0.375 * TILE) ** 2
 SMALLER = (2, 4)  # times, the copies in which a strong blur shows
-EMPTY = (
-    0.05  # of the best tiles' contrast: a tile with less in a direction, as along straight lines, is silent about it
-)
+# Of the best tiles' contrast: a tile with less in a direction, as along straight lines, says nothing about it
+EMPTY = 0.05
 FEWEST = 3  # tiles that tell of a direction
 
 
