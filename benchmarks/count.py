@@ -36,11 +36,11 @@ from dreambooth_ext.engine.models.base_model import LatentBase
 from dreambooth_ext.engine.models.unconditional_base import open_pixels
 from dreambooth_ext.engine.quantisation.precision import COMPUTED
 from dreambooth_ext.engine.runtime import vae_bands
-from dreambooth_ext.engine.sampling import sampler
+from dreambooth_ext.engine.sampling import class_images, sampler
 from dreambooth_ext.engine.sampling.painter import Painter
 from dreambooth_ext.engine.streaming import average, visits
 from dreambooth_ext.engine.streaming.packing import Packing
-from dreambooth_ext.engine.training import class_images, loop_state
+from dreambooth_ext.engine.training import loop_state
 from dreambooth_ext.engine.training.backbones import STARTS
 from dreambooth_ext.engine.training.latent_backbone import precisions
 from dreambooth_ext.engine.training.loop import Loop

@@ -32,8 +32,8 @@ from .data import hub_dataset
 from .data.dataset import Dataset
 from .models.base import Base
 from .runtime.device import choose_device, take_device
+from .sampling import class_images
 from .shards import opening
-from .training import class_images
 from .training.backbones import STARTS
 
 MOST_READ = 1000  # pictures

@@ -48,15 +48,18 @@ from .runtime import cards, compilation, distributed, kernels, memory, process_g
 from .runtime.accelerator import make_accelerator
 from .runtime.control import Control, Follower, Stopped
 from .runtime.device import take_device
+from .sampling import class_images
 from .shards.run_shards import of_run
-from .training import class_images, loop_state, training_state
+from .training import loop_state, training_state
 from .training.backbones import STARTS
 from .training.fixed_loss import FixedLoss
 from .training.loop import Loop
 from .training.loss import Objective
+from .training.measurements import Measurements
 from .training.method import Method
 from .training.noise_processes import NOISE_PROCESSES
 from .training.run_outputs import Saver
+from .training.validation_loss import Validation
 
 DONE, STOPPED = 0, 130
 CLASS_PICTURES, MEASURING, ENCODING = map(
@@ -162,28 +165,11 @@ def train(run: Run, control: Control, total: int | None) -> str:
         )
         total = distributed.number_of_first(total)  # another machine's copy of the run may say less
         config = config.replace(max_train_steps=total)
-        with accelerator.main_process_first():
-            resumed = training_state.latest(run.checkpoints, control.warn)
-        pictures = [picture.entry for picture in dataset.pictures]
-        agreement.require_same_start(run, pictures, resumed.step if resumed else 0, config)
-        if resumed and resumed.step > total:
-            raise UserError("training.already_at_step", "max_train_steps", step=resumed.step)
-        kinds = [picture.is_class for picture in pictures]
-        made = plan.make_plan(
-            config,
-            base,
-            subjects,
-            pictures=kinds.count(False),
-            class_pictures=kinds.count(True),
-            steps=total,
-            epochs=dataset.order.planned_epochs(total, accelerator.num_processes),
-            free=free_bytes(run),
-            missing=0,
-            held=len(dataset.held),
-            encodes=first.encodes,
-        )
-        control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
-        fixed = FixedLoss(config, dataset, run.path, total, resumed=bool(resumed and resumed.step))
+        resumed = starting_point(run, config, dataset, total, control, accelerator)
+        step = resumed.step if resumed else 0
+        made = plan_at_start(config, base, subjects, run, dataset, total, first.encodes)
+        control.status("preparing", total=total, step=step, plan=made.as_dict())
+        fixed = FixedLoss(config, dataset, run.path, total, resumed=step > 0)
         method = make_method(config, base, dataset, run, accelerator, resumed, control, fixed.captions)
         wait_for_base(base, control)
         base.files.require_unchanged()  # its parts were read at different times
@@ -192,7 +178,9 @@ def train(run: Run, control: Control, total: int | None) -> str:
         saver = Saver(run, config, base, method, control, dataset, accelerator)
         with contextlib.closing(saver), contextlib.closing(dataset):
             state = loop_state.begin(config, method, dataset, accelerator, total, resumed)
-            loop = Loop(config, method, dataset, accelerator, control, saver, total, state, fixed)
+            shared = (config, method, dataset, accelerator, control, saver)
+            measurements = Measurements(*shared, state, fixed, Validation(config, dataset, total))
+            loop = Loop(*shared, total, state, measurements)
             if config.compile == "on" and state.step < total:
                 control.progress(Message("stages.compiling"), 0, 0)
                 if failure := compilation.compile_blocks(method.backbone.unet, loop.try_step):
@@ -230,6 +218,20 @@ def with_pictures(
     return config, Subjects.within(config, subjects.data_set)
 
 
+def starting_point(
+    run: Run, config: ResolvedConfig, dataset: Dataset, total: int, control: Control, accelerator: Accelerator
+) -> training_state.Checkpoint | None:
+    """Return the training state to resume from, None at the first start. Raises UserError if it lies beyond step
+    `total`, or if the processes would start differently."""
+    with accelerator.main_process_first():
+        resumed = training_state.latest(run.checkpoints, control.warn)
+    step = resumed.step if resumed else 0
+    agreement.require_same_start(run, [picture.entry for picture in dataset.pictures], step, config)
+    if step > total:
+        raise UserError("training.already_at_step", "max_train_steps", step=step)
+    return resumed
+
+
 def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run: Run, control: Control) -> plan.Plan:
     """Return the plan, before anything is loaded. Raise BadInput if memory or disk is too small; warn if other programs
     use the memory."""
@@ -245,6 +247,26 @@ def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run:
     for problem in plan.resource_warnings(made, config):
         control.warn(problem)
     return made
+
+
+def plan_at_start(
+    config: ResolvedConfig, base: Base, subjects: Subjects, run: Run, dataset: Dataset, total: int, encodes: str
+) -> plan.Plan:
+    """Return the plan once the data set is known, with nothing left to draw. encodes: as planned before it."""
+    kinds = [picture.entry.is_class for picture in dataset.pictures]
+    return plan.make_plan(
+        config,
+        base,
+        subjects,
+        pictures=kinds.count(False),
+        class_pictures=kinds.count(True),
+        steps=total,
+        epochs=dataset.order.planned_epochs(total, config.processes),
+        free=free_bytes(run),
+        missing=0,
+        held=len(dataset.held),
+        encodes=encodes,
+    )
 
 
 def free_bytes(run: Run) -> int:

@@ -12,7 +12,7 @@ from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine import agreement
-from dreambooth_ext.engine.training import class_images
+from dreambooth_ext.engine.sampling import class_images
 from tests import training
 
 

@@ -1,1 +1,1 @@
-"""Drawing pictures: samplers, prompts and their infotext."""
+"""Drawing pictures: samplers, prompts, infotext and class pictures."""

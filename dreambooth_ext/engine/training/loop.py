@@ -4,19 +4,17 @@ saves."""
 from __future__ import annotations
 
 import contextlib
-import math
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
-from ...core.errors import Problem, UserError
+from ...core.errors import Problem
 from ...core.messages.message import Message
 from ...core.runs import events
 from ..data.batch import Batch
@@ -32,11 +30,10 @@ from ..runtime import distributed, memory
 from ..runtime.control import STOPPING, Control, Stopped
 from ..runtime.seeds import derive, generator
 from . import training_state
-from .fixed_loss import FixedLoss
 from .loop_state import LoopState
+from .measurements import Measurements
 from .method import Method
 from .run_outputs import Saver
-from .validation_loss import measure
 
 
 @dataclass
@@ -51,7 +48,7 @@ class Loop:
     saver: Saver
     total: int
     state: LoopState
-    fixed: FixedLoss
+    measurements: Measurements
 
     def run(self) -> str:
         """Train. Returns "done", or "stopped" if a command ended the run early."""
@@ -61,9 +58,7 @@ class Loop:
         if due and self.config.save_intermediate_models and not self.saver.has_model(state.step):
             self._save_model(final=False)  # the worker was killed after saving the state
         if state.step:
-            known = self.control.events.read()
-            state.validation.resume(known, state.step)
-            self.fixed.resume(known, state.step)
+            self.measurements.resume()
         else:
             self._look_at_base()
         with contextlib.closing(state), self._rescuing():
@@ -76,9 +71,9 @@ class Loop:
 
     def _look_at_base(self) -> None:
         """Measure the base and draw its previews before the first step, to compare with; without a base, only noise."""
-        if self.fixed.is_due(0):
+        if self.measurements.fixed.is_due(0):
             self._measure()
-        if self.state.validation.is_due(0):
+        if self.measurements.validation.is_due(0):
             self._validate()
         if self.config.validation_steps and self.config.base_model and not self.saver.has_previews(0):
             self._sample()
@@ -274,11 +269,11 @@ class Loop:
         end of the run."""
         config, step = self.config, self.state.step
         self._note_state()
-        if self.fixed.is_due(step):  # first, since it may be the run's last step
+        if self.measurements.fixed.is_due(step):  # first, since it may be the run's last step
             self._measure()
         if config.validation_steps and (step % config.validation_steps == 0 or step == self.total):
             self._sample()
-        if self.state.validation.is_due(step):
+        if self.measurements.validation.is_due(step):
             self._validate()
         if self.saver.is_due(step, self.total):
             self._save_state(meanwhile=True)
@@ -351,56 +346,15 @@ class Loop:
         memory.release()
 
     def _measure(self) -> None:
-        """Measure what the run has learned, with the weights that would be exported, and end it if it is to end."""
+        """Measure what the run has learned, and end it at this step if that says so."""
         self._tell()
-        step = self.state.step
-        found = self._measured() if self.accelerator.is_main_process else None
-        ends = bool(found) and self.config.stop_when_good and step < self.total and self.fixed.has_ended()
-        if distributed.from_first(["stop"] if ends else []):
-            code = "training.stopped_overfitting" if found and found["is_sure"] else "training.stopped_flat"
-            self.control.warn(Problem(code, "stop_when_good", step=step, total=self.total))
-            self.total = step
-            self.control.status("training", step=step, total=step)
-
-    def _measured(self) -> dict[str, Any] | None:
-        """Return what the event of a measurement says, None if it could not be made."""
-        found: dict[str, Any] | None = {}  # if memory runs out
-        try:
-            problem = Problem("training.measuring_out_of_memory", "measure_progress")
-            with memory.spared(problem, self.control.warn), self._averaged():
-                found = self.fixed.measure(self.method, self.accelerator.device, self.state.step)
-        except UserError as error:
-            self.control.warn(error.problem)
-        if found == {}:
-            self.fixed.give_up()
-            memory.release()
-        if found:
-            self.control.events.append("measurement", **found)
-            self.saver.track_measurement(found)
-        return found or None
+        if self.measurements.measure(self.total):
+            self.total = self.state.step
+            self.control.status("training", step=self.total, total=self.total)
 
     def _validate(self) -> None:
-        """Measure the loss on the held-out pictures, with the weights that would be exported."""
         self._tell()
-        if not self.accelerator.is_main_process:
-            return
-        loss, problem = None, Problem("training.validation_out_of_memory", "validation_split")
-        with memory.spared(problem, self.control.warn), self._averaged():
-            loss = measure(self.config, self.method, self.dataset, self.accelerator.device)
-        if loss is None:
-            memory.release()
-        elif math.isfinite(loss):
-            self._note_validation(loss)
-        elif self.state.scaler is None:  # fp16 may overflow once; broken weights show in the training loss
-            raise not_finite(self.config, "training.validation_not_finite", loss=loss, step=self.state.step)
-
-    def _note_validation(self, loss: float) -> None:
-        self.control.events.append("validation", step=self.state.step, loss=loss)
-        self.saver.track_validation(self.state.step, loss)
-        if (best := self.state.validation.add(self.state.step, loss)) is not None:
-            now, lowest = self.state.validation.at(self.state.step), self.state.validation.at(best)
-            known: dict[str, Any] = {"lowest": f"{lowest:.4g}", "best": best, "now": f"{now:.4g}"}
-            self.control.warn(Problem("training.overfitting", "validation_split", **known))
+        self.measurements.validate()
 
 
 assert set(events.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

@@ -34,7 +34,6 @@ from ..streaming.average import AverageInMemory, make_average
 from ..streaming.streaming import Streaming
 from .method import Method
 from .training_state import Checkpoint, StateWriter
-from .validation_loss import Validation
 
 
 @dataclass
@@ -73,7 +72,6 @@ class LoopState:
     loss_scale: LossScale
     guard: Guard | None  # None: a step's numbers are read before it is taken
     source: Dataset | ReadAhead
-    validation: Validation
     step: int = 0  # steps taken
     saved: int = 0  # the step of the newest training state
     savable: bool = True  # False while a step is half done, or after saving it failed
@@ -227,7 +225,6 @@ def begin(
         loss_scale=LossScale(scaler),  # it notes the scale that the training state had
         guard=Guard.of(optimizer.optimizer) if is_late(config, accelerator.num_processes) else None,
         source=ahead or dataset,
-        validation=Validation(config, dataset, total),
         step=step,
         saved=step,
         streamings=streams,

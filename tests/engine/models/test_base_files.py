@@ -19,8 +19,8 @@ from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.formats import checkpoint_file
 from dreambooth_ext.engine.models import base_files
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.sampling import class_images
 from dreambooth_ext.engine.tensors.torch_pickle import load_pickle
-from dreambooth_ext.engine.training import class_images
 from dreambooth_ext.engine.training.loop import Loop
 from dreambooth_ext.host.jobs.queue import put_back
 from tests import tiny, training

@@ -11,7 +11,7 @@ from dreambooth_ext.engine.conditioning.text_encoding import TextStack
 from dreambooth_ext.engine.models.base_model import LatentBase, open_base
 from dreambooth_ext.engine.quantisation.frozen_layers import Packed
 from dreambooth_ext.engine.quantisation.precision import Precision, of_reading
-from dreambooth_ext.engine.training import class_images
+from dreambooth_ext.engine.sampling import class_images
 from tests import adapters, tiny, training
 from tests.training import Trainer
 

@@ -126,6 +126,6 @@ def test_losses_that_stay_infinite_end_the_run_with_its_state(trainer, monkeypat
 
 
 def test_an_infinite_validation_loss_does_not_end_the_run(trainer, monkeypatch):
-    monkeypatch.setattr("dreambooth_ext.engine.training.loop.measure", lambda *a: math.inf)
+    monkeypatch.setattr("dreambooth_ext.engine.training.measurements.measure", lambda *a: math.inf)
     run = trainer.train(validation_split=0.3, validation_loss_steps=1)
     assert training.events(run, "validation") == []

@@ -250,13 +250,13 @@ def test_the_rule(losses, best):
 
 def test_it_warns_once_and_goes_on(trainer, monkeypatch):
     losses = iter([*FALLING, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0])
-    monkeypatch.setattr("dreambooth_ext.engine.training.loop.measure", lambda *arguments: next(losses))
+    monkeypatch.setattr("dreambooth_ext.engine.training.measurements.measure", lambda *arguments: next(losses))
     run = trainer.train(max_train_steps=13, checkpointing_steps=12, save_intermediate_models=False, **HELD)
     (warning,) = [event for event in training.events(run, "warning") if event["field"] == "validation_split"]
     assert "at step 7" in warning["what"] and "step 7" in warning["remedy"]
     assert len(training.losses(run)) == 13
     again = copy_at(run, 12, trainer.folder)
-    monkeypatch.setattr("dreambooth_ext.engine.training.loop.measure", lambda *arguments: 1.1)
+    monkeypatch.setattr("dreambooth_ext.engine.training.measurements.measure", lambda *arguments: 1.1)
     assert training.go_on(again) == worker.DONE
     assert len([event for event in training.events(again, "warning") if event["field"] == "validation_split"]) == 1
 

@@ -25,8 +25,9 @@ from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.methods.full import FullTraining
 from dreambooth_ext.engine.models.base_model import LatentBase
 from dreambooth_ext.engine.runtime.control import Control
+from dreambooth_ext.engine.sampling import class_images
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors, save_tensors
-from dreambooth_ext.engine.training import class_images, loop, training_state
+from dreambooth_ext.engine.training import measurements, training_state
 from dreambooth_ext.engine.training.loop import Loop
 from dreambooth_ext.engine.training.run_outputs import Saver
 from tests import training
@@ -189,7 +190,7 @@ def test_a_loss_that_is_no_number_keeps_the_weights_before_it(trainer, monkeypat
 
 
 def test_out_of_memory_in_the_validation_loss_is_no_end(trainer, monkeypatch):
-    measure, calls = loop.measure, []
+    measure, calls = measurements.measure, []
 
     def failing(*arguments) -> float:
         calls.append(1)
@@ -197,7 +198,7 @@ def test_out_of_memory_in_the_validation_loss_is_no_end(trainer, monkeypatch):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return measure(*arguments)
 
-    monkeypatch.setattr(loop, "measure", failing)
+    monkeypatch.setattr(measurements, "measure", failing)
     run = trainer.train(validation_split=0.3, validation_loss_steps=1)
     assert [event["step"] for event in training.events(run, "validation")] == [0, 2, 3, 4]
     (warning,) = training.events(run, "warning")

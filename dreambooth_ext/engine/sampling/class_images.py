@@ -25,8 +25,8 @@ from ..models.base_model import LatentBase
 from ..quantisation.precision import of_reading
 from ..runtime import memory, vae_bands
 from ..runtime.seeds import derive
-from ..sampling.infotext import save_png
-from ..sampling.painter import KnownPrompts, Painter, dtype_on
+from .infotext import save_png
+from .painter import KnownPrompts, Painter, dtype_on
 
 # So that the UNet needs less memory than the VAE, which decodes one by one; a quarter where the VAE decodes in bands
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}

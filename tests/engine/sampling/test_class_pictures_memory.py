@@ -11,9 +11,8 @@ from transformers import CLIPTextModel
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.sampling import sampler
+from dreambooth_ext.engine.sampling import class_images, sampler
 from dreambooth_ext.engine.sampling.painter import load_painter
-from dreambooth_ext.engine.training import class_images
 
 CPU = torch.device("cpu")
 DRAWN = {"width": 64, "height": 64, "steps": 2, "sampler": "DDIM", "emphasis": False}
