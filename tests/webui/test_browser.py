@@ -20,9 +20,10 @@ from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.host.environment.environment import Environment
 from dreambooth_ext.host.environment.layout import FOLDER_VARIABLE
 from tests.host.browser.conftest import browser, open_page, screenshot  # noqa: F401 - fixtures
-from tests.host.browser.test_page import DEMO, FILES, TRAIN, tab, until
+from tests.host.browser.test_page import DEMO, FILES, TRAIN, tab
 from tests.host.browser.test_standin import LONG, chosen, end_trainings, enter
 from tests.host.standin.running import install_extension
+from tests.waiting import until
 from tests.webui.server import WebUI, running, webui_folder
 
 pytestmark = [

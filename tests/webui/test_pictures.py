@@ -18,9 +18,10 @@ from dreambooth_ext.host.environment.environment import Environment
 from dreambooth_ext.host.environment.layout import FOLDER_VARIABLE
 from tests.engine.downloads.servers import served, whole
 from tests.host.browser.conftest import browser, open_page, screenshot  # noqa: F401 - fixtures
-from tests.host.browser.test_page import FILES, until
+from tests.host.browser.test_page import FILES
 from tests.host.browser.test_pictures_path import photos
 from tests.host.browser.test_standin import LONG, enter
+from tests.waiting import until
 from tests.webui.server import WebUI, webui_folder
 
 from .test_browser import data, started  # noqa: F401 - a fixture

@@ -9,6 +9,7 @@ Lines of JSON, as on the launcher's leash. A secret in the processes' common sto
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import hmac
 import json
@@ -36,6 +37,7 @@ POLL = 0.05  # seconds
 PROBES = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 2}  # a machine is gone after 7 seconds without answer
 
 Recorder = Callable[[Problem, int], object]
+Ender = Callable[[int], object]
 
 
 class Store(Protocol):
@@ -46,26 +48,27 @@ class Store(Protocol):
     def get(self, key: str) -> bytes: ...
 
 
-class Line:
+class Line(abc.ABC):
     """A process's line to the others of its run. Used as the launcher's `Leash`. record: records that the run failed,
-    and why, with the exit status; called in another thread right before this process ends."""
+    and why, with the exit status; called in another thread right before this process ends. end: ends the process with
+    an exit status, at once and from any thread."""
 
     tells_all = True  # not only the first process learns why another failed
 
-    def __init__(self, store: Store, record: Recorder):
+    def __init__(self, store: Store, record: Recorder, end: Ender):
         self._store = store  # the processes meet there again; its server lives as long as it is held
-        self._record = record
+        self._record, self._end = record, end
         self._failure: tuple[Problem, int] | None = None
         self._news = threading.Event()
         self._rescues = False
 
+    @abc.abstractmethod
     def tell(self, problem: Problem, code: int, is_exchange: bool) -> None:
         """Tell the others that this process fails. is_exchange: it only lost the connection to another one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def leave(self, code: int) -> None:
         """End in order, with this exit status."""
-        raise NotImplementedError
 
     def failure(self, wait: bool) -> tuple[Problem, int] | None:
         """Why another process failed, and its exit status; None if none did. wait: the news may be on its way."""
@@ -76,15 +79,23 @@ class Line:
         """Note that this process saves what there is, so that it is given the time."""
         self._rescues = True
 
-    def wait(self) -> None:
-        """A process that has said why it fails ends at once: the first one may wait for it in an exchange."""
+    def wait(self) -> None:  # noqa: B027  # the leash's does something
+        """Return, and so let a process that has said why it fails end: the first one may wait for it in an exchange."""
 
 
 class FirstLine(Line):
     """The first process's. is_busy: whether it writes a file that is to be finished first."""
 
-    def __init__(self, store: Store, count: int, host: str, record: Recorder, is_busy: Callable[[], bool]):
-        super().__init__(store, record)
+    def __init__(
+        self,
+        store: Store,
+        count: int,
+        host: str,
+        record: Recorder,
+        is_busy: Callable[[], bool],
+        end: Ender = os._exit,
+    ):
+        super().__init__(store, record, end)
         self.count, self._is_busy = count, is_busy
         self._lock, self._ending = threading.Lock(), threading.RLock()
         self._others: dict[int, socket.socket] = {}
@@ -153,7 +164,7 @@ class FirstLine(Line):
             time.sleep(POLL)
         self._ending.acquire()
         self._record(problem, code)  # the main thread waits for what never comes
-        os._exit(code)
+        self._end(code)
 
     def _tell_others(self, **message: Any) -> None:
         for connection in self._others.values():
@@ -163,8 +174,8 @@ class FirstLine(Line):
 class OtherLine(Line):
     """Any other process's. host: the first process's machine."""
 
-    def __init__(self, store: Store, rank: int, count: int, host: str, record: Recorder):
-        super().__init__(store, record)
+    def __init__(self, store: Store, rank: int, count: int, host: str, record: Recorder, end: Ender = os._exit):
+        super().__init__(store, record, end)
         self.count = count
         port, secret = store.get(KEY).decode().split()
         self._leaves = False
@@ -186,7 +197,7 @@ class OtherLine(Line):
         """None, since the news of a failure end this process. So do those that the first one has left in order."""
         super().failure(wait)
         if self._over is not None:
-            os._exit(self._over)
+            self._end(self._over)
         return None
 
     def _listen(self) -> None:
@@ -195,10 +206,10 @@ class OtherLine(Line):
                 self._over = int(message["left"])
                 self._news.set()
                 time.sleep(LEAVING)
-            os._exit(int(message["left"] if "left" in message else message["code"]))
+            self._end(int(message["left"] if "left" in message else message["code"]))
         if not self._leaves:
             self._record(gone(0, self.count), FAILED)
-            os._exit(FAILED)
+            self._end(FAILED)
 
 
 def gone(rank: int, count: int) -> Problem:

@@ -22,7 +22,8 @@ from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.host.jobs.queue import status_of
 from dreambooth_ext.host.publishing import publisher
 from tests.bad_input.sound import settings as good
-from tests.host.jobs.test_dispatcher import REPOSITORY, FakeEnvironment, said, until
+from tests.host.jobs.test_dispatcher import REPOSITORY, FakeEnvironment, said
+from tests.waiting import until
 
 
 class Environment(FakeEnvironment):

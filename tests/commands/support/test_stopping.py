@@ -16,7 +16,8 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import job_options, run_folder
 from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.host.jobs.queue import Queue, status_of
-from tests.host.jobs.test_dispatcher import SCRIPT, alive, ended, place, said, until  # noqa: F401
+from tests.host.jobs.test_dispatcher import SCRIPT, alive, ended, place, said  # noqa: F401
+from tests.waiting import until
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals")
 

@@ -21,7 +21,8 @@ from dreambooth_ext.core.runs.events import EventLog
 from dreambooth_ext.core.system import files
 from dreambooth_ext.host.jobs.queue import Queue
 from dreambooth_ext.host.publishing import clip_folders, staging
-from tests.host.jobs.test_dispatcher import REPOSITORY, alive, ended, place, said, until  # noqa: F401
+from tests.host.jobs.test_dispatcher import REPOSITORY, alive, ended, place, said  # noqa: F401
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 

@@ -15,8 +15,8 @@ from dreambooth_ext.engine import worker
 from tests import training
 from tests.engine.distribution.test_exchange import alone
 from tests.engine.launching import test_together
-from tests.engine.launching.test_launcher import wait_until
 from tests.training import Trainer
+from tests.waiting import until
 
 KILLS = 8
 SETTINGS = {
@@ -30,9 +30,9 @@ SETTINGS = {
 def kill_one(run: Run, chance: random.Random) -> bool:
     """Start both, and kill one of them at some instant, unless they are done before. Returns whether they are."""
     launcher, begun, prepares = test_together.start(run), len(training.losses(run)), chance.random() < 0.25
-    wait_until(lambda: launcher.poll() is not None or len(test_together.workers(run)) == 2, 60)
+    until(lambda: launcher.poll() is not None or len(test_together.workers(run)) == 2, 60)
     if not prepares:
-        wait_until(lambda: launcher.poll() is not None or len(training.losses(run)) > begun, 120)
+        until(lambda: launcher.poll() is not None or len(training.losses(run)) > begun, 120)
     time.sleep(chance.random())
     there = test_together.workers(run)
     if launcher.poll() is None and len(there) == 2:

@@ -34,6 +34,7 @@ from tests.engine.downloads.servers import (
     whole,
 )
 from tests.training import Trainer
+from tests.waiting import until
 
 SECRET = "type=Model&token=SECRET"
 
@@ -283,9 +284,16 @@ def test_the_worker_stops_and_remembers(tmp_path, server, model, folder):
     """A run told to stop while its base comes has stopped; what it began with is noted in its state."""
     trainer = Trainer(tmp_path)
     run = trainer.create(base_model=server.link("/x.safetensors?token=SECRET"), max_train_steps=1)
-    server.answers["/x.safetensors"] = lambda http: (server.asked[1:] and run.command("stop"), slow(http))
+    server.answers["/x.safetensors"], stage = slow, "downloading the model, in MB"
+
+    def stop() -> None:
+        until(lambda: any(event.get("stage") == stage for event in training.events(run, "status")))
+        run.command("stop")
+
+    user = threading.Thread(target=stop)
+    user.start()
     assert training.go_on(run) == worker.STOPPED and run.state()["status"] == "stopped"
-    assert any(event.get("stage") == "downloading the model, in MB" for event in training.events(run, "status"))
+    user.join()
     server.answers["/x.safetensors"] = whole(model)
     assert training.go_on(run) == worker.DONE, training.log(run)
     (file,) = run.state()["downloads"].values()

@@ -15,6 +15,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from tests import training
+from tests.waiting import until
 
 PLAYED = "import sys; from dreambooth_ext.engine.launching import launcher, member; member.WORKER = sys.argv.pop(1)"
 PLAYED += "; launcher.end_as(launcher.main())"
@@ -47,13 +48,6 @@ def lives(run: Run, rank: int) -> bool:
 def is_alive(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def wait_until(what, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -99,7 +93,7 @@ def test_a_crash_of_the_first_process_is_its_own(run):
 
 def test_a_command_to_stop_comes_to_the_first_process(run):
     process = start(run, "stopped", "hangs", more=["--tied"])
-    wait_until(lambda: lives(run, 0) and lives(run, 1))
+    until(lambda: lives(run, 0) and lives(run, 1))
     process.stdin.close()  # the terminal is gone
     assert process.wait(30) == 130 and not lives(run, 1)
 
@@ -108,7 +102,7 @@ def test_a_command_to_stop_comes_to_the_first_process(run):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it(run, how):
     process = start(run, "stopped", "hangs")
-    wait_until(lambda: lives(run, 0) and lives(run, 1))
+    until(lambda: lives(run, 0) and lives(run, 1))
     time.sleep(0.2)
     process.send_signal(how)
     assert process.wait(30) == 130 and not lives(run, 1)
@@ -116,7 +110,7 @@ def test_a_signal_stops_it(run, how):
 
 def test_no_process_outlives_a_launcher_that_is_killed(run):
     process = start(run, "hangs", "hangs")
-    wait_until(lambda: lives(run, 0) and lives(run, 1))
+    until(lambda: lives(run, 0) and lives(run, 1))
     process.kill()
     process.wait(10)
-    wait_until(lambda: not lives(run, 0) and not lives(run, 1), 5)
+    until(lambda: not lives(run, 0) and not lives(run, 1), 5)

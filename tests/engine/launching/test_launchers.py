@@ -15,10 +15,10 @@ from dreambooth_ext.core.runs import run_list
 from dreambooth_ext.core.runs.run_folder import Run
 from tests import training
 from tests.commands.test_cli import REPOSITORY, needs_environment
-from tests.engine.launching.test_launcher import wait_until
 from tests.engine.launching.test_together import workers
 from tests.engine.launching.test_two_machines import free_address, options, steps
 from tests.training import Trainer
+from tests.waiting import until
 
 pytestmark = [needs_environment, pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
@@ -75,7 +75,7 @@ def test_accelerate_launch_starts_one_run_and_is_refused_by_name_where_it_splits
 def test_torchrun_is_stopped_by_a_signal_and_a_killed_worker_ends_it(tmp_path):
     words = train(tmp_path, max_train_steps=100000)
     launcher = begin(TORCHRUN, *words)
-    wait_until(lambda: steps(tmp_path / "runs") >= 2 or launcher.poll() is not None, 120)
+    until(lambda: steps(tmp_path / "runs") >= 2 or launcher.poll() is not None, 120)
     run = only_run(tmp_path)
     os.kill(workers(run)[1], signal.SIGKILL)
     killed = time.monotonic()
@@ -83,7 +83,7 @@ def test_torchrun_is_stopped_by_a_signal_and_a_killed_worker_ends_it(tmp_path):
     assert code != 0 and time.monotonic() - killed < 15 and not workers(run)
     assert "process 2 of 2 ended without a word" in said
     launcher = begin(TORCHRUN, "resume", run.path)
-    wait_until(lambda: bool(workers(run)) and run.state()["status"] == "training", 120)
+    until(lambda: bool(workers(run)) and run.state()["status"] == "training", 120)
     launcher.send_signal(signal.SIGTERM)
     ended(launcher)
     assert run.state()["status"] == "stopped" and not workers(run)

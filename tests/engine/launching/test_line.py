@@ -19,8 +19,8 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.launching import line
 from tests import training
-from tests.engine.launching.test_launcher import wait_until
 from tests.training import Trainer
+from tests.waiting import until
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 BREAKS = """
@@ -60,7 +60,7 @@ class Several:
 
     def kill(self, rank: int) -> None:
         """Once training has begun, and a training state is written."""
-        wait_until(lambda: self.has_ended() or training.events(self.run, "checkpoint"), 120)
+        until(lambda: self.has_ended() or training.events(self.run, "checkpoint"), 120)
         assert not self.has_ended(), training.log(self.run)
         os.kill(self.processes[rank].pid, signal.SIGKILL)
 
@@ -108,26 +108,18 @@ def test_one_that_is_killed_ends_all(tmp_path, several, rank):
 
 
 @posix
-def test_one_that_fails_says_why_to_all(tmp_path, several):
+@pytest.mark.parametrize(("rank", "whose"), [(1, "process 2 of 2 failed"), pytest.param(0, "", marks=pytest.mark.slow)])
+def test_one_that_fails_ends_all_and_says_why(tmp_path, several, rank, whose):
     run = Trainer(tmp_path).create(max_train_steps=100000)
-    workers = several(run, 2, breaks=1)
-    wait_until(workers.has_ended, 120)
+    workers = several(run, 2, breaks=rank)
+    until(workers.has_ended, 120)
     assert workers.ended() == [worker.FAILED, worker.FAILED], training.log(run)
     (error,) = training.events(run, "error")
-    assert "process 2 of 2 failed" in error["what"] and "this card has fallen off the bus" in error["what"]
+    assert whose in error["what"] and "this card has fallen off the bus" in error["what"]
     assert training.newest(run).step == 2 == len(training.losses(run))
-
-
-@posix
-@pytest.mark.slow
-def test_the_first_one_that_fails_ends_the_others_and_says_its_own_reason(tmp_path, several):
-    run = Trainer(tmp_path).create(max_train_steps=100000)
-    workers = several(run, 2, breaks=0)
-    wait_until(workers.has_ended, 120)
-    assert workers.ended() == [worker.FAILED, worker.FAILED], training.log(run)
-    (error,) = training.events(run, "error")
-    assert "this card has fallen off the bus" in error["what"]
-    assert (run.path / "log.txt").read_text(encoding="utf-8").count("Traceback") == 1
+    assert (
+        rank or (run.path / "log.txt").read_text(encoding="utf-8").count("Traceback") == 1
+    )  # the others only tell what they have heard
 
 
 @posix
@@ -136,7 +128,7 @@ def test_a_run_that_is_stopped_while_it_prepares_leaves_none_waiting(tmp_path, s
     settings = {"class_prompt": "a person", "num_class_images": 5000, "max_train_steps": 10000}
     run = trainer.create(**settings)
     workers = several(run, 2)
-    wait_until(lambda: any(event.get("of") for event in training.events(run, "status")), 120)
+    until(lambda: any(event.get("of") for event in training.events(run, "status")), 120)
     run.command("stop")
     assert workers.ended(20) == [worker.STOPPED, worker.STOPPED], training.log(run)
     assert run.state()["status"] == "stopped" and training.events(run, "error") == []
@@ -153,43 +145,54 @@ class Store(dict):
         return self[key]
 
 
+class Lines:
+    """Lines of several processes in this one. `ends` and `recorded`: what the first one ended with, and why."""
+
+    def __init__(self, count: int):
+        self.ends: list[int] = []
+        self.recorded: list[tuple[Problem, int]] = []
+        self.busy, self.store = True, Store()
+        record, is_busy = lambda *known: self.recorded.append(known), lambda: self.busy
+        self.first = line.FirstLine(self.store, count, line.HERE, record, is_busy, self.ends.append)
+        self._count = count
+
+    def others(self) -> list[line.OtherLine]:
+        ranks, nothing = range(1, self._count), lambda *known: None
+        made = [line.OtherLine(self.store, rank, self._count, line.HERE, nothing, nothing) for rank in ranks]
+        until(lambda: len(self.first._others) == len(made))
+        return made
+
+
 def test_a_main_thread_that_hangs_is_ended_and_the_failure_recorded(monkeypatch):
     """As one that waits on a card for a process that is gone, after a file that is being written has been finished."""
     monkeypatch.setattr(line, "RESCUE", 0.2)
-    busy, store, recorded = [True], Store(), []
-    monkeypatch.setattr(line.os, "_exit", lambda code: None)
-    first = line.FirstLine(store, 2, line.HERE, lambda *known: recorded.append(known), lambda: busy[0])
-    other = line.OtherLine(store, 1, 2, line.HERE, lambda *known: None)
-    wait_until(lambda: first._others)
+    lines = Lines(2)
+    (other,) = lines.others()
     other.tell(Problem("device.missing", "device", device="cuda:7"), 1, is_exchange=False)
-    wait_until(lambda: first._failure)
+    until(lambda: lines.first._failure)
     time.sleep(0.5)
-    assert not recorded
-    busy[0] = False
-    wait_until(lambda: recorded)
-    ((problem, code),) = recorded
-    assert code == 1 and "process 2 of 2 failed: 'cuda:7' is not on this machine" in str(problem)
+    assert not lines.recorded
+    lines.busy = False
+    until(lambda: lines.ends)
+    ((problem, code),) = lines.recorded
+    assert lines.ends == [code] == [1] and "process 2 of 2 failed: 'cuda:7' is not on this machine" in str(problem)
 
 
-def test_one_that_lost_another_is_not_taken_for_the_cause(monkeypatch):
-    monkeypatch.setattr(line.os, "_exit", lambda code: None)
-    store = Store()
-    first = line.FirstLine(store, 3, line.HERE, lambda *known: None, lambda: True)
-    lost, broken = (line.OtherLine(store, rank, 3, line.HERE, lambda *known: None) for rank in (1, 2))
-    wait_until(lambda: len(first._others) == 2)
+def test_one_that_lost_another_is_not_taken_for_the_cause():
+    lines = Lines(3)
+    lost, broken = lines.others()
     lost.tell(Problem("training.unexpected", type="E", error="closed by peer", log="", run=""), 3, is_exchange=True)
     broken.tell(Problem("device.missing", "device", device="cuda:7"), 1, is_exchange=False)
-    wait_until(lambda: first._failure)
-    assert "process 3 of 3" in str(first.failure(wait=False)[0])
+    until(lambda: lines.first._failure)
+    assert "process 3 of 3" in str(lines.first.failure(wait=False)[0])
 
 
 @pytest.mark.parametrize("greeting", [{"secret": "guessed", "rank": 1}, {"rank": 1}, [], {"secret": None}])
 def test_a_stranger_is_not_heard(greeting):
-    store = Store()
-    first = line.FirstLine(store, 2, line.HERE, lambda *known: None, lambda: True)
-    port = int(store[line.KEY].split()[0])
+    lines = Lines(2)
+    port = int(lines.store[line.KEY].split()[0])
     with socket.create_connection((line.HERE, port), 10) as stranger:
         stranger.sendall(json.dumps(greeting).encode() + b"\n")
         stranger.settimeout(10)
         assert stranger.recv(1) == b""
-    assert first._failure is None and not first._others
+    assert lines.first._failure is None and not lines.first._others

@@ -17,7 +17,8 @@ from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine.launching import machines
 from tests import training
-from tests.engine.launching.test_launcher import PLAYED, lives, wait_until
+from tests.engine.launching.test_launcher import PLAYED, lives
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_failure_on_the_first_machine_is_told_on_all(run, port):
 def test_a_machine_that_is_switched_off_ends_the_others(run, port, rank):
     does = ("waits", "hangs")
     both = [machine(port, 0, first_of(run), *does), machine(port, 1, other(run.path.parent), *does)]
-    wait_until(lambda: lives(run, 0) and lives(run, 1))
+    until(lambda: lives(run, 0) and lives(run, 1))
     both[rank].kill()
     code, said = ended(both[1 - rank])
     assert code == 3 and not lives(run, 0) and not lives(run, 1)
@@ -121,7 +122,7 @@ def test_a_machine_that_is_switched_off_ends_the_others(run, port, rank):
 def test_a_stop_on_any_machine_stops_all(run, port, rank):
     does = ("stopped", "done 0.1")
     both = [machine(port, 0, first_of(run), *does), machine(port, 1, other(run.path.parent), *does)]
-    wait_until(lambda: lives(run, 0))
+    until(lambda: lives(run, 0))
     both[rank].stdin.close()
     (code, _), (theirs, said) = map(ended, both)
     assert (code, theirs) == (130, 130) and "the run is stopped" in said
@@ -129,7 +130,7 @@ def test_a_stop_on_any_machine_stops_all(run, port, rank):
 
 def test_a_run_that_waits_for_machines_can_be_stopped(run, port):
     process = machine(port, 0, first_of(run))
-    wait_until(lambda: any(event.get("stage") for event in run.events.read()))
+    until(lambda: any(event.get("stage") for event in run.events.read()))
     run.command("stop")
     assert ended(process)[0] == 130 and run.state()["status"] == "stopped"
 

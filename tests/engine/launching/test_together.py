@@ -22,8 +22,8 @@ from dreambooth_ext.engine.launching import member
 from tests import training
 from tests.commands import test_cli
 from tests.commands.test_cli import needs_environment
-from tests.engine.launching.test_launcher import wait_until
 from tests.training import Trainer
+from tests.waiting import until
 
 
 def start(run: Run, count: int = 2, **environment: str) -> subprocess.Popen:
@@ -57,7 +57,7 @@ def workers(run: Run) -> dict[int, int]:
 def test_a_process_that_is_killed_ends_all_and_loses_no_step(tmp_path):
     run = Trainer(tmp_path).create(max_train_steps=400)
     launcher = start(run)
-    wait_until(lambda: len(training.losses(run)) >= 3, 120)
+    until(lambda: len(training.losses(run)) >= 3, 120)
     os.kill(workers(run)[1], signal.SIGKILL)
     killed = time.monotonic()
     assert launcher.wait(30) == worker.FAILED
@@ -81,12 +81,12 @@ def test_the_command_line_trains_with_two_processes_and_goes_on_with_one(tmp_pat
     given = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items() if value is not None]
     process = test_cli.start("train", *given, *argv, start_new_session=True)
     try:
-        wait_until(lambda: known_steps(folder) or process.poll() is not None, 150)
+        until(lambda: known_steps(folder) or process.poll() is not None, 150)
         assert process.poll() is None, process.communicate()
         run = run_list.list_runs(folder)[0]
         run.command("sample")
         run.command("save")
-        wait_until(lambda: training.events(run, "sample") and training.events(run, "artifact"), 60)
+        until(lambda: training.events(run, "sample") and training.events(run, "artifact"), 60)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     finally:
@@ -139,6 +139,6 @@ def test_killed_at_any_instant_whichever_it_is_it_goes_on_to_the_same_weights(tm
             launcher.wait(12)
         else:
             assert launcher.wait(120) in (worker.DONE, worker.BAD_INPUT), training.log(run)
-        wait_until(lambda: not workers(run), 8)
+        until(lambda: not workers(run), 8)
     assert kills >= 5
     training.assert_same_run(whole, run)

@@ -18,9 +18,9 @@ import pytest
 from dreambooth_ext.core.runs import run_list
 from tests import tiny, training
 from tests.commands.test_cli import REPOSITORY, needs_environment
-from tests.engine.launching.test_launcher import wait_until
 from tests.engine.launching.test_together import workers
 from tests.training import Trainer
+from tests.waiting import until
 
 pytestmark = [needs_environment, pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")]
 
@@ -133,7 +133,7 @@ def test_two_machines_train_together_until_the_cable_is_cut(tmp_path, cable):
 
     words = ["resume", run.path, "--max-train-steps", 100000]
     both = [command(before, rank, "10.203.77.1:29600", *words) for rank, before in enumerate(cable)]
-    wait_until(lambda: len(training.losses(run)) >= 6 or both[0].poll() is not None, 120)
+    until(lambda: len(training.losses(run)) >= 6 or both[0].poll() is not None, 120)
     assert both[0].poll() is None, ended(both[0])
     ip("-n", cable[1][-1], "link", "set", "dbxb", "down")
     cut = time.monotonic()
@@ -148,7 +148,7 @@ def test_a_machine_that_is_killed_costs_no_step(tmp_path, cable):
     trainer, runs = Trainer(tmp_path), tmp_path / "runs"
     words = ["train", "--runs-dir", runs, *options(trainer, max_train_steps=100000, processes=1)]
     both = [command(before, rank, "10.203.77.1:29600", *words) for rank, before in enumerate(cable)]
-    wait_until(lambda: steps(runs) >= 3 or both[0].poll() is not None, 120)
+    until(lambda: steps(runs) >= 3 or both[0].poll() is not None, 120)
     run = run_list.list_runs(runs)[0]
     os.kill(workers(run)[1], signal.SIGKILL)
     killed = time.monotonic()

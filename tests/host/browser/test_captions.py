@@ -13,8 +13,7 @@ from tests.host.asking import Asked
 from tests.host.captions.test_tagging import tagger
 from tests.host.drawing.pretended import pretending, trained, without_job
 from tests.host.pictures.test_copying import held
-
-from .test_page import until
+from tests.waiting import until
 
 CAPTIONS = {
     "zkz (1).png": "red sofa, evening light, window",

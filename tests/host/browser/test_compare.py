@@ -10,8 +10,9 @@ import pytest
 from dreambooth_ext.host.web import localization
 from tests.host.asking import Asked
 from tests.host.drawing.pretended import pretending, publishing, trained, verdict_of, without_job
+from tests.waiting import until
 
-from .test_page import tab, until
+from .test_page import tab
 
 ARABIC = localization.read(localization.FOLDER / "ar_AR.json")
 RUN = {

@@ -11,9 +11,9 @@ import pytest
 from dreambooth_ext.host.web import localization, server
 from tests.host.asking import Asked
 from tests.host.downloads.pretended_verb import Pretended
+from tests.waiting import until
 
 from .conftest import serving
-from .test_page import until
 
 LINK = "https://civitai.com/models/10/portraits?modelVersionId=20"
 MARKUP = "<img src=x onerror=alert(1)>"

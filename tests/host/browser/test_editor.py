@@ -15,8 +15,7 @@ from dreambooth_ext.host.pictures.edits import PictureEdits
 from dreambooth_ext.host.pictures.picture_worker import Unreadable
 from tests.host.asking import Asked
 from tests.host.pictures.test_edits import ask
-
-from .test_page import until
+from tests.waiting import until
 
 NAMES = ["a.png", "b.png", "c.png"]
 SIZE = (600, 400)

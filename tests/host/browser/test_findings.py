@@ -15,9 +15,9 @@ from tests.drawn_faces import portrait
 from tests.engine.doctor.pictures import scene
 from tests.host.asking import Asked
 from tests.host.drawing.pretended import pretending
+from tests.waiting import until
 
 from .test_captions import form
-from .test_page import until
 
 
 @pytest.fixture

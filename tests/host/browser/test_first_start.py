@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dreambooth_ext.core.guide import demo_recipe
+from tests.waiting import until
 
 from .simulator import PAGE
-from .test_page import until
 
 
 def test_the_demo_fills_the_form_and_models_go_where_they_are_wanted(server, simulator, open_page, screenshot):

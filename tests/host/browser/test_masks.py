@@ -12,8 +12,7 @@ from PIL import Image, ImageDraw
 from dreambooth_ext.host.pictures.edits import PictureEdits
 from tests.host.asking import Asked
 from tests.host.pictures.test_edits import ask
-
-from .test_page import until
+from tests.waiting import until
 
 SET = "мой набор"
 

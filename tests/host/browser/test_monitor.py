@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from dreambooth_ext.core.verdict import regions
+from tests.waiting import until
 
 from .simulator import REPOSITORY, Run, Simulator
-from .test_page import posted, tab, until
+from .test_page import posted, tab
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from dreambooth_ext.core.messages.message import Message, beside
+from tests.waiting import until
 
 from .simulator import REPOSITORY
 
@@ -18,14 +18,6 @@ DEMO = sorted((REPOSITORY / "dreambooth_ext" / "demo" / "pictures").glob("*"))
 FILES = "input[type=file][multiple]"
 TRAIN = ".db-summary .db-large"
 HOSTILE = '<img src=x onerror="window.hurt=1"><b>bold</b>'
-
-
-def until(holds, seconds: float = 8.0) -> None:
-    """Waits until `holds()` is true."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(0.03)
 
 
 def begin(page, simulator, name: str = "zkz") -> str:

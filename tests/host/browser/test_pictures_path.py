@@ -17,8 +17,9 @@ from tests.drawn_faces import portrait
 from tests.engine.doctor.pictures import scene
 from tests.host.asking import Asked
 from tests.host.drawing.pretended import pretending
+from tests.waiting import until
 
-from .test_page import FILES, until
+from .test_page import FILES
 
 ARABIC = localization.read(localization.FOLDER / "ar_AR.json")
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import serving
 from .simulator import Application, Simulator
-from .test_page import begin, posted, tab, until
+from .test_page import begin, posted, tab
 
 NOTICES = """
 window.notices = [];

@@ -10,7 +10,8 @@ import pytest
 from dreambooth_ext.core.captions import taggers
 from dreambooth_ext.host.captions import proposals
 from tests.host.asking import Asked
-from tests.host.drawing.pretended import pretending, waited, without_job
+from tests.host.drawing.pretended import pretending, without_job
+from tests.waiting import until
 
 from .test_caption_editing import CAPTIONS, fill, texts
 
@@ -93,7 +94,7 @@ def test_a_stop_keeps_what_was_proposed(asked):
     (asked.environment.folder / "wait").touch()
     propose(asked, "mine")
     assert propose(asked, "mine").json()["error"] == "Captions are being proposed for set."
-    waited(lambda: asked.service.drawing.status()["done"] == 1)
+    until(lambda: asked.service.drawing.status()["done"] == 1)
     asked.delete("job")
     without_job(asked)
     told = asked.get("captions/tag/set").json()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from tests.engine.downloads.servers import Answers, served, whole
 from tests.engine.downloads.servers import slow as slow_bytes
 from tests.host.asking import Asked, Place
 from tests.host.downloads.pretended_verb import Pretended
+from tests.waiting import until
 
 LINK = "https://civitai.com/models/10?modelVersionId=20"
 SECRET = "https://host.example/a.safetensors?token=SECRET"
@@ -33,14 +32,6 @@ def asked(tmp_path) -> Asked:
 @pytest.fixture
 def verb(asked) -> Pretended:
     return Pretended(asked)
-
-
-def until(holds: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
-    return found
 
 
 def state(asked: Asked, id: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from tests.host.asking import Asked
+from tests.waiting import until
 
 VERBS = """
 import json, pathlib, sys, time
@@ -151,17 +151,8 @@ def publishing(asked: Asked) -> None:
     asked.dispatcher.publish = noted  # type: ignore[method-assign]
 
 
-def waited(look, seconds: float = 30.0) -> Any:
-    """What `look` gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.03)
-    return found
-
-
 def without_job(asked: Asked) -> None:
-    waited(lambda: asked.service.drawing.status() is None)
+    until(lambda: asked.service.drawing.status() is None)
 
 
 def verdict_of(run: Run, **changes: Any) -> dict[str, Any]:

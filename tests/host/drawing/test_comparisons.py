@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+from tests.waiting import until
+
 pytest.importorskip("starlette")
 pytest.importorskip("PIL.Image")
 
 from tests.host.asking import FAR, Asked
-from tests.host.drawing.pretended import pretending, trained, waited, without_job
+from tests.host.drawing.pretended import pretending, trained, without_job
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def start(asked, run, **changes) -> dict:
 
 
 def ended(asked, id) -> dict:
-    waited(lambda: asked.get(f"comparisons/{id}").json()["state"] != "running" and not asked.get("job").json()["job"])
+    until(lambda: asked.get(f"comparisons/{id}").json()["state"] != "running" and not asked.get("job").json()["job"])
     return asked.get(f"comparisons/{id}").json()
 
 
@@ -41,7 +43,7 @@ def test_it_is_drawn_kept_and_deleted(asked):
     assert made["name"] == "mine" and made["prompts"][-1] == "a red hat" and made["prompts"][0].startswith("zkz person")
     assert [model["name"] for model in made["models"]] == ["base", "anna_300", "anna", "anna-0.5"]
     assert made["models"][0]["file"] == "sd15.safetensors" and made["total"] == 4 * 6 * 2
-    first = waited(lambda: asked.get(f"comparisons/{made['id']}").json()["pictures"][1:])
+    first = until(lambda: asked.get(f"comparisons/{made['id']}").json()["pictures"][1:])
     assert first[0] == {"model": "base", "prompt": 0, "seed": 8, "file": "base_0_8.png"}
     job = asked.get("state").json()["job"]
     assert (job["kind"], job["of"], job["done"], job["total"]) == ("compare", made["id"], 2, 48)
@@ -97,7 +99,7 @@ def test_it_is_stopped_and_says_what_went_wrong(asked):
     run = trained(asked)
     (asked.environment.folder / "wait").touch()
     id = start(asked, run)["id"]
-    waited(lambda: asked.get(f"comparisons/{id}").json()["done"] == 2)
+    until(lambda: asked.get(f"comparisons/{id}").json()["done"] == 2)
     assert asked.delete("job").status == 200
     found = ended(asked, id)
     assert found["state"] == "stopped" and found["done"] == 2 and not found["sheet"]
@@ -111,7 +113,7 @@ def test_one_that_was_going_on_when_the_program_ended_is_stopped(asked, tmp_path
     run = trained(asked)
     (asked.environment.folder / "wait").touch()
     id = start(asked, run)["id"]
-    waited(lambda: asked.get("job").json()["job"]["done"] == 2)
+    until(lambda: asked.get("job").json()["job"]["done"] == 2)
     again = pretending(tmp_path)
     assert again.get(f"comparisons/{id}").json()["state"] == "stopped"
     asked.service.drawing.close()

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.waiting import until
+
 pytest.importorskip("starlette")
 pytest.importorskip("PIL.Image")
 
@@ -17,7 +19,7 @@ from dreambooth_ext.host.drawing.device_jobs import Job, Pace, Task
 from dreambooth_ext.host.drawing.idle_judge import IdleJudge
 from dreambooth_ext.host.jobs.loans import Loan
 from tests.host.asking import Asked
-from tests.host.drawing.pretended import pretending, trained, verdict_of, waited, without_job
+from tests.host.drawing.pretended import pretending, trained, verdict_of, without_job
 
 
 @pytest.fixture
@@ -34,8 +36,8 @@ def test_a_run_is_judged(asked):
     assert asked.get(f"runs/{run.id}/verdict").json() == {"verdict": None, "votes": {}, "job": None, "is_old": False}
     (asked.environment.folder / "wait").touch()
     assert asked.post(f"runs/{run.id}/verdict").status == 202
-    job = waited(lambda: (found := asked.get(f"runs/{run.id}/verdict").json()["job"])["total"] and found)
-    job = waited(lambda: (found := asked.get("job").json()["job"])["done"] == 3 and found)
+    job = until(lambda: (found := asked.get(f"runs/{run.id}/verdict").json()["job"])["total"] and found)
+    job = until(lambda: (found := asked.get("job").json()["job"])["done"] == 3 and found)
     assert (job["state"], job["total"], job["automatic"]) == ("running", 40, False)
     assert (job["stage"], job["stage_code"]) == ("drawing with each model", "stages.drawing_to_judge")
     assert 0 < job["left"] < 60
@@ -204,7 +206,7 @@ def test_it_gives_way_and_begins_anew(asked, judge):
     (asked.environment.folder / "wait").touch()
     ends(asked, judge, run)
     judge.look()
-    waited(lambda: asked.get("job").json()["job"]["state"] == "running")
+    until(lambda: asked.get("job").json()["job"]["state"] == "running")
     assert str(asked.dispatcher.loans.claimed("cpu")) == f"The run {run.id} is being judged."  # a run wants the device
     without_job(asked)
     assert not (run.path / "verdict.json").exists()
@@ -219,7 +221,7 @@ def test_who_draws_meanwhile_does_not_wait(asked, judge, monkeypatch):
     (asked.environment.folder / "wait").touch()
     ends(asked, judge, run)
     judge.look()
-    waited(lambda: asked.get("job").json()["job"]["state"] == "running")
+    until(lambda: asked.get("job").json()["job"]["state"] == "running")
     monkeypatch.setattr(asked.host, "is_wanted", lambda: True)
     judge.look()
     without_job(asked)
@@ -238,7 +240,7 @@ def test_users_come_first(asked, judge):
     (asked.environment.folder / "wait").touch()
     ends(asked, judge, run)
     judge.look()
-    waited(lambda: asked.get("job").json()["job"]["state"] == "running")
+    until(lambda: asked.get("job").json()["job"]["state"] == "running")
     models = [{"run": run.id, "artifact": "anna.safetensors"}]
     assert asked.post("comparisons", {"models": models, "prompts": ["a hat"]}).status == 202
     assert asked.get("job").json()["job"]["kind"] == "compare"
@@ -251,7 +253,7 @@ def test_one_that_users_stop_stays_stopped(asked, judge):
     (asked.environment.folder / "wait").touch()
     ends(asked, judge, run)
     judge.look()
-    waited(lambda: asked.get("job").json()["job"]["state"] == "running")
+    until(lambda: asked.get("job").json()["job"]["state"] == "running")
     asked.delete("job")
     without_job(asked)
     judge.look()

@@ -36,6 +36,7 @@ from dreambooth_ext.host.jobs.watchdog import LOOK, Patience, Watchdog
 from dreambooth_ext.host.publishing import model_files, staging
 from dreambooth_ext.host.publishing.publisher import Publisher
 from dreambooth_ext.host.service.service import Service
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
@@ -177,15 +178,6 @@ def place(tmp_path):
     made = Place(tmp_path)
     yield made
     made.end()
-
-
-def until(condition, patience: float = 20.0) -> Any:
-    """What `condition` returns as soon as that is true."""
-    deadline = time.monotonic() + patience
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 def ended(run: run_folder.Run, status: str = "done", patience: float = 20.0) -> dict[str, Any]:
@@ -1183,7 +1175,7 @@ def test_a_worker_goes_on_without_its_host_and_is_adopted_by_the_next(place):
 
 def test_a_run_that_ended_while_no_host_was_there_is_published_by_the_next(place):
     dispatcher = place.dispatcher()
-    run = place.submit(dispatcher, steps=10)
+    run = place.submit(dispatcher, steps=100)  # so long that it is seen alive on a busy machine
     until(lambda: alive(run))
     dispatcher.close()
     until(lambda: run.last_word() == "done" and not run.is_held())

@@ -7,8 +7,9 @@ import pytest
 from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.jobs.loans import Loan
+from tests.waiting import until
 
-from .test_dispatcher import Place, ended, until
+from .test_dispatcher import Place, ended
 
 REASON = Message("drawing.going_on_compare")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 pytest.importorskip("starlette")
 Image = pytest.importorskip("PIL.Image")
 
@@ -708,29 +710,22 @@ def test_the_page_does_not_wait_for_hostile_texts(asked):
     assert statuses == [422] * len(texts) and longest < 5
 
 
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_the_environment_is_repaired_meanwhile(asked):
     go, trainer = threading.Event(), asked.environment
     trainer.state = "missing"
     build = trainer.build
     trainer.build = lambda progress, *others: (build(progress), go.wait(20))
     assert asked.post("environment", {"action": "repair"}).status == 202
-    wait_for(lambda: (asked.get("environment").json()["building"] or {}).get("fraction") == 0.5)
+    until(lambda: (asked.get("environment").json()["building"] or {}).get("fraction") == 0.5)
     assert asked.get("state").json()["environment"]["building"]["stage"] == "unpacking"
     assert asked.get("state").json()["environment"]["building"]["stage_code"] == "environment.pip_unpacking"
     for action in ("repair", "verify"):
         assert asked.post("environment", {"action": action}).status == 409
     go.set()
-    wait_for(lambda: asked.get("environment").json()["building"] is None)
+    until(lambda: asked.get("environment").json()["building"] is None)
     assert asked.get("environment").json()["state"] == "ready" and trainer.made == ["build"]
     assert asked.post("environment", {"action": "verify"}).status == 202
-    wait_for(lambda: asked.get("environment").json()["building"] is None)
+    until(lambda: asked.get("environment").json()["building"] is None)
     assert asked.get("environment").json()["verified"] and trainer.made == ["build", "verify"]
     for wrong in ("", "delete", None, 5):
         assert asked.post("environment", {"action": wrong}).status == 422
@@ -743,7 +738,7 @@ def test_a_repair_that_fails_says_so_and_can_be_tried_again(asked, error):
     asked.environment.state, asked.environment.error = "broken", error
     for _ in range(2):
         assert asked.post("environment", {"action": "repair"}).status == 202
-        wait_for(lambda: asked.get("environment").json()["building"] is None)
+        until(lambda: asked.get("environment").json()["building"] is None)
         problem = asked.get("environment").json()["problem"]
         assert problem["message"] and problem["remedy"]
 
