@@ -1175,7 +1175,7 @@ def test_a_worker_goes_on_without_its_host_and_is_adopted_by_the_next(place):
 
 def test_a_run_that_ended_while_no_host_was_there_is_published_by_the_next(place):
     dispatcher = place.dispatcher()
-    run = place.submit(dispatcher, steps=100)  # so long that it is seen alive on a busy machine
+    run = place.submit(dispatcher, steps=40)  # so long that it is seen alive on a busy machine
     until(lambda: alive(run))
     dispatcher.close()
     until(lambda: run.last_word() == "done" and not run.is_held())
