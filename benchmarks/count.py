@@ -180,7 +180,7 @@ def count_steps(config: RunConfig, base: Base, alive: Alive) -> dict[str, int]:
     method.prepare(backbone, accelerator, COMPUTED[config.mixed_precision], None, 0)
     state = loop_state.begin(config, method, dataset, accelerator, 10, None)
     state.source = mock.Mock()
-    state.source.batches.side_effect = lambda *place: [batch_of(config, base)]
+    state.source.batches.side_effect = lambda *place: batches_of(config, base)
     loop = Loop(config, method, dataset, accelerator, mock.Mock(), mock.Mock(), 10, state, mock.Mock())
     for _ in range(2):  # the first makes the optimizer's state
         gc.collect()
@@ -208,8 +208,14 @@ def has_vae(config: RunConfig, base: Base) -> Iterator[None]:
         yield
 
 
-def batch_of(config: RunConfig, base: Base) -> Batch:
-    count = config.train_batch_size * (2 if config.with_prior_preservation else 1)
+def batches_of(config: RunConfig, base: Base) -> list[Batch]:
+    """Return what one process takes for a step: with buckets, pictures and class pictures are of different sizes."""
+    parts = 2 if config.with_prior_preservation else 1
+    each = parts if not config.enable_bucket else 1
+    return [batch_of(config, base, config.train_batch_size * each) for _ in range(parts // each)]
+
+
+def batch_of(config: RunConfig, base: Base, count: int) -> Batch:
     side = config.resolution // base.factor
     latents = None if config.method == "unconditional" else torch.zeros(count, 4, side, side)
     return Batch(
@@ -235,6 +241,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "sd1-full-whole": ("Full", "sd1", {**BEFORE, **HALVED, **WHOLE}),
     "gpu-sd1-512-text": ("Full", "sd1", TEXTS),
     "gpu-sd1-512-text-batch-4": ("Full", "sd1", {**TEXTS, "train_batch_size": 4}),
+    "sd1-full-accumulated": ("Full", "sd1", {"gradient_accumulation_steps": 2}),
+    "sd1-full-buckets": ("Full", "sd1", {**BEFORE, **HALVED, **PRIOR, "enable_bucket": True}),
     "sd1-lora": ("LoRA, rank 16", "sd1", {**DRAWS, **PRIOR}),
     "sd1-lora-whole": ("LoRA, rank 16", "sd1", WHOLE),
     "sd1-loha-whole": ("LoRA, rank 16", "sd1", {**WHOLE, "network_type": "loha"}),

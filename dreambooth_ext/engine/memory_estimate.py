@@ -122,8 +122,8 @@ def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> 
 
 
 def _step(config: ResolvedConfig, base: Base, part: Footprint, gradients: float) -> float:
-    """Return the bytes at a step's peak: before the backward pass, or at its end with all gradients, which take so many
-    bytes if they are not freed one by one."""
+    """Return the bytes at a step's peak: before its last backward pass, beside the gradients of those before it, or at
+    its end with all gradients. gradients: the bytes of all of them, unless they are counted elsewhere."""
     kept, copies = _activations(config, base, part), 0.0
     if config.mixed_precision != "no":
         kept *= HALF_ON_CPU if config.device == "cpu" else HALF
@@ -131,10 +131,15 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint, gradients: float)
         if config.weight_precision != "bf16":  # else they are in 16 bits themselves
             copies = COPIES * part.learning
             copies = min(copies, COPIES_BESIDE_CHECKPOINTS * part.learning, COPIED_AT_MOST) if beside else copies
-    parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
-    gradients = 0 if are_freed(config) and not parts else gradients
+    halves = config.enable_bucket and config.with_prior_preservation  # then a batch may take two passes, one for each
+    last = kept / 2 if halves else kept
     is_whole = config.weight_precision == "bf16" and not optimizer_facts(config.optimizer).is_elementwise
     stepped = STEPPED if is_whole else 0
+    if config.gradient_accumulation_steps > 1:
+        return gradients + max(kept + copies, stepped + LEFT * kept)
+    if halves:
+        return max(kept + copies, gradients + max(last + copies, stepped + LEFT * last))
+    gradients = 0 if are_freed(config) else gradients
     return max(kept + copies, max(gradients, stepped) + LEFT * kept)
 
 

@@ -196,6 +196,14 @@ def test_several_processes_hold_all_gradients_while_a_step_computes():
     assert estimate("sdxl", **LORA, processes=8) < estimate("sdxl", **LORA) + 0.2
 
 
+def test_gradients_stay_beside_the_later_passes_of_a_step():
+    """Of accumulated batches, and of class pictures in another bucket. Counted by benchmarks/count.py."""
+    assert estimate("sd1", **FULL, gradient_accumulation_steps=2) == pytest.approx(9.83, rel=0.02)
+    assert estimate("sd1", **FULL | WHOLE, gradient_accumulation_steps=2) > estimate("sd1", **FULL | WHOLE) + 2
+    buckets = {"with_prior_preservation": True, "enable_bucket": True}
+    assert estimate("sd1", **FULL | HALVED | BEFORE | buckets) == pytest.approx(6.17, rel=0.02)
+
+
 def test_the_peak_is_the_largest_stages_and_not_their_sum():
     """Pictures are encoded before the models that train are there; previews come between two steps, without
     gradients; class pictures are drawn before anything else."""
