@@ -17,6 +17,7 @@ class Case:
     precision: str = "no"
     checkpointing: bool = False
     bf16_weights: bool = False  # rounded at random, and stepped within the backward pass: the plain loop has neither
+    frees: bool = False  # ours steps within the backward pass, clipping by the norm of the step before
     device: str = "cpu"
     steps: int = 4
     warm_up: int = 1  # steps whose times do not count
@@ -36,7 +37,7 @@ class Case:
         parts = "UNet + text encoder" if self.text_encoder else "UNet"
         checkpointing = ", checkpointing" if self.checkpointing else ""
         precision = {"no": "fp32"}.get(self.precision, self.precision) + (" weights" if self.bf16_weights else "")
-        how = checkpointing + (", compiled" if self.compiled else "") + (", offload" if self.offload else "")
+        how = checkpointing + (", gradients freed" if self.frees else "") + (", compiled" if self.compiled else "") + (", offload" if self.offload else "")
         return f"{parts}, {self.resolution}px, batch {self.batch}, {self.optimizer}, {precision}{how}"
 
 
@@ -50,6 +51,7 @@ CASES = (
     Case("small-sdxl", "small-sdxl", 64, batch=4, steps=60, warm_up=10),
     # AdamW in fp32 takes 16 bytes a parameter: 13.8 GB for SD 1.5's UNet, 15.7 GB with its text encoder.
     Case("sd1-256", "sd1", 256, memory=16.5),
+    Case("sd1-256-freed", "sd1", 256, memory=16.5, frees=True),
     Case("sd1-512", "sd1", 512, memory=20),
     Case("sd1-512-text", "sd1", 512, text_encoder=True, checkpointing=True, memory=18.5),
     # SDXL's UNet takes 10.3 GB, its gradients as much again; SGD has no state. AdamW would need 41 GB.

@@ -163,6 +163,7 @@ class Bench:
             "gradient_checkpointing": case.checkpointing,
             **({"weight_precision": "bf16", "max_grad_norm": 0} if case.bf16_weights else {}),
             "device": case.device,
+            **({"clip_grad_mode": "previous_norm"} if case.frees else {}),
             "compile": "on" if case.compiled else "off",
             "offload": "1" if case.offload else "off",
             "checkpointing_steps": 0,
