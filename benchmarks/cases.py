@@ -37,7 +37,8 @@ class Case:
         parts = "UNet + text encoder" if self.text_encoder else "UNet"
         checkpointing = ", checkpointing" if self.checkpointing else ""
         precision = {"no": "fp32"}.get(self.precision, self.precision) + (" weights" if self.bf16_weights else "")
-        how = checkpointing + (", gradients freed" if self.frees else "") + (", compiled" if self.compiled else "") + (", offload" if self.offload else "")
+        ways = {", gradients freed": self.frees, ", compiled": self.compiled, ", offload": self.offload}
+        how = checkpointing + "".join(way for way, is_taken in ways.items() if is_taken)
         return f"{parts}, {self.resolution}px, batch {self.batch}, {self.optimizer}, {precision}{how}"
 
 
