@@ -15,8 +15,8 @@ from pathlib import Path
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.guide.demo_recipe import BASE
-from dreambooth_ext.host.jobs.curves import RunCurves
-from dreambooth_ext.host.jobs.run_index import RunIndex
+from dreambooth_ext.host.runs.curves import RunCurves
+from dreambooth_ext.host.runs.run_index import RunIndex
 
 from .large import make, measured
 

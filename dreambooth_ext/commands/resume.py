@@ -8,7 +8,7 @@ import sys
 from ..core.config import devices, links
 from ..core.data import picture_list
 from ..core.errors import UserError
-from ..core.runs import run_folder, run_list, training_states
+from ..core.runs import conclusion, run_folder, run_list, training_states
 from ..core.runs.job_options import JobOptions
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             return publish_only(run, wanted)
         for path in delivery.publish_due(run, wanted, again=True)[0]:
             say(f"published {path}, which was still waiting")
-        run.conclude()
+        conclusion.conclude(run)
         if arguments.new_pictures:
             picture_list.forget(run.path)
         environment = Environment()

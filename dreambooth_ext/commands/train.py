@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..core.checks import config_checks, config_warnings
-from ..core.config import devices, links
+from ..core.config import devices, links, paths
 from ..core.data import picture_entries
 from ..core.runs import run_folder
 from ..core.system.terminal import say
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         config_options.print_problems(problems)
         return BAD_INPUT
     if place and place.rank:
-        wished = run_folder.absolute(config)
+        wished = paths.absolute(config)
         processes = devices.processes(config.device, config.processes)
         return machines.help_out(place, processes, arguments.runs_dir, is_run=False, config=wished.as_dict())
     config_options.print_choices(choices)
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     environment = Environment()
     environment.ensure()
     wanted = delivery.wished(folders, delivery.publishes_intermediate(arguments))
-    run = run_folder.create(arguments.runs_dir, run_folder.absolute(config), wanted.as_dict() if wanted else None)
+    run = run_folder.create(arguments.runs_dir, paths.absolute(config), wanted.as_dict() if wanted else None)
     say(f"run {run.id} in {run.path}")
     with delivery.claimed(run):
         follower = Follower(run, environment, wanted, links.of(config), place=place)

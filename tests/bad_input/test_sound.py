@@ -14,11 +14,11 @@ from PIL import Image
 from dreambooth_ext.commands import train
 from dreambooth_ext.commands.support import config_options
 from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config import paths
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.pictures.picture_file import open_picture
@@ -71,7 +71,7 @@ def test_home_folder(tmp_path, monkeypatch):
     values = sound.settings(tmp_path) | {"instance_data_dir": "~/mine", "base_model": "~/base.safetensors"}
     assert found_in(values, tmp_path) == []
     assert parsed(train.add_arguments, "--output-dir", "~/models").output_dir == tmp_path / "models"
-    config = run_folder.absolute(parse(values)[0])
+    config = paths.absolute(parse(values)[0])
     assert config.instance_data_dir == str(tmp_path / "mine")
     assert config.base_model == str(tmp_path / "base.safetensors")
     (problem,) = found_in(values | {"base_model": "~nobody-here/x.ckpt"}, tmp_path)

@@ -14,7 +14,7 @@ from ...core.data.concepts import Subjects
 from ...core.data.entry import Entry
 from ...core.errors import Problem, UserError
 from ...core.facts.methods import MODEL_KINDS
-from ...core.runs import job_options
+from ...core.runs import conclusion, job_options
 from ...core.runs.events import ENDED
 from ...core.runs.job_options import JobOptions
 from ...core.runs.leader_lock import LeaderLock
@@ -175,7 +175,7 @@ def publish_due(run: Run, wanted: JobOptions | None, again: bool = False) -> tup
 
 def conclude(run: Run, wanted: JobOptions | None) -> None:
     """Record how the run ended and that nothing is left to publish, once everything is published."""
-    concluded, usable = run.conclude(), here(wanted)
+    concluded, usable = conclusion.conclude(run), here(wanted)
     if concluded and wanted and (usable is None or usable.folders):
         wanted.but(settled=True).write(run)
 
@@ -197,7 +197,7 @@ def deliver_left(run: Run) -> list[Path]:
         return []
     with lock:
         if is_host_s:
-            run.conclude()
+            conclusion.conclude(run)
             return []
         published, _ = publish_due(run, wanted)
         conclude(run, wanted)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...core.errors import Problem
+from ...core.runs import conclusion
 from ...core.runs.event_text import step_figures, told
 from ...core.runs.events import EventReader
 from ...core.runs.job_options import JobOptions
@@ -109,7 +110,7 @@ class Follower:
         if word in ENDED_WITH and not self.refused:  # a refused resume leaves an earlier end
             code = ENDED_WITH[word]  # whatever the process came to after that
         elif self.killed and not self.refused:
-            self.run.end_killed()
+            conclusion.end_killed(self.run)
         self._publish()
         delivery.conclude(self.run, self.wanted)
         state = self.run.state()

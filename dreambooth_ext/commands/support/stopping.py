@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from ...core.errors import UserError
+from ...core.runs import conclusion
 from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say
@@ -74,7 +75,7 @@ def end(run: Run) -> int:
     if lock:  # nobody follows it, who would tell of its end
         with lock:
             if status_of(run) not in ENDED:
-                run.end_killed()
+                conclusion.end_killed(run)
     return conclude(run)
 
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from ..config import links, stages
 from ..config.parsing import parse
-from ..config.run_config import SETTINGS, Config, RunConfig
+from ..config.run_config import RunConfig
 from ..config.stages import CompletedConfig
 from ..data import picture_entries, picture_list
 from ..errors import Problem, UserError
@@ -81,13 +81,6 @@ class Run:
             raise UserError("runs.damaged", "run", run=self.id, file=name)
         return content
 
-    def _read_state(self) -> dict[str, Any]:
-        state = self._read("state.json")
-        kinds: dict[str, Any] = {"step": int, "heartbeat": (int, float, type(None)), "host": (str, type(None))}
-        if state.get("status") not in STATUSES or not all(isinstance(state.get(key), kinds[key]) for key in kinds):
-            raise UserError("runs.damaged", "run", run=self.id, file="state.json")
-        return state
-
     @property
     def events(self) -> EventLog:
         return EventLog(self.path / "events.jsonl")
@@ -108,6 +101,14 @@ class Run:
     def commands(self) -> Path:
         return self.path / "commands"
 
+    def recorded(self) -> dict[str, Any]:
+        """The content of state.json as it stands. Raises UserError if it is damaged."""
+        state = self._read("state.json")
+        kinds: dict[str, Any] = {"step": int, "heartbeat": (int, float, type(None)), "host": (str, type(None))}
+        if state.get("status") not in STATUSES or not all(isinstance(state.get(key), kinds[key]) for key in kinds):
+            raise UserError("runs.damaged", "run", run=self.id, file="state.json")
+        return state
+
     def state(self) -> dict[str, Any]:
         """The content of state.json, corrected for a run whose worker is gone and that nobody has concluded.
 
@@ -115,22 +116,18 @@ class Run:
         concludes the run: the final status is only shown once all of that is done, and never changes back. Otherwise it
         is the ending that its worker recorded, or "failed" if there is none.
         """
-        state = self._read_state()
+        state = self.recorded()
         if state["status"] in (*ENDED, "queued") or self.is_alive(state):
             return state
         owes = self.owes()
-        state = self._read_state()  # it may have been concluded between the two looks
+        state = self.recorded()  # it may have been concluded between the two looks
         if state["status"] in (*ENDED, "queued"):
             return state
         if owes and state.get("host") in (None, platform.node()):
             return {**state, "status": "saving"}
-        if word := _last_word(state):
+        if word := ending_of(state):
             return {**state, "status": word}
-        return {**state, "status": "failed", "problem": self._silence().as_dict()}
-
-    def _silence(self) -> Problem:
-        """The problem of a run whose worker ended without recording how."""
-        return Problem("runs.worker_gone", run=self.id)
+        return {**state, "status": "failed", "problem": worker_gone(self).as_dict()}
 
     def write_state(self, **changes: Any) -> dict[str, Any]:
         """Change values of state.json. Raises FileNotFoundError if the run's folder was deleted, so that it does not
@@ -152,7 +149,7 @@ class Run:
 
     def is_alive(self, state: dict[str, Any] | None = None) -> bool:
         """Whether a worker is running: it holds the lock on this machine, or sends heartbeats from another."""
-        state = state or self._read_state()
+        state = state or self.recorded()
         if state.get("host") not in (None, platform.node()):
             return _beats(state)
         return self.is_held()
@@ -167,7 +164,7 @@ class Run:
             return files.is_locked(self.path / "worker.lock")
         except OSError:
             with contextlib.suppress(UserError):
-                return _beats(self._read_state())
+                return _beats(self.recorded())
             return False
 
     def take(self, patience: float = 1.0) -> IO[bytes] | None:
@@ -219,60 +216,17 @@ class Run:
         self.write_state(**said)
         self.events.append("status", **said)
 
-    def conclude(self) -> bool:
-        """Record the run's final status, now that everything due after it is done. Its claim must be held.
-
-        False if another worker already has it, or while events are postponed, which may announce models that are due.
-        """
-        if self.events.put_off():
-            return False
-        self.write_saving()
-        lock = self.take()
-        if lock is None:
-            return False
-        with lock:
-            state = self._read_state()
-            if word := _last_word(state):
-                state = self.write_state(status=word)
-            elif state["status"] not in (*ENDED, "queued"):
-                problem = self._silence().as_dict()
-                state = self.write_state(status="failed", ending="failed", problem=problem, problems=[problem])
-            if state["status"] in ENDED and self._last_told() != state["status"]:  # else a kill came between
-                known = {key: state[key] for key in ("problem", "problems") if state.get(key)}
-                self.events.append("status", status=state["status"], **known)
-        return True
-
-    def write_saving(self) -> None:
-        """Write "saving", as `state` shows it, for a run whose worker is gone while something is due: otherwise it
-        would seem to train while `conclude` holds its lock. Its claim must be held."""
-        if self.owes() and self._read_state()["status"] not in (*ENDED, "queued", "saving") and not self.is_held():
-            self.write_state(status="saving")
-
-    def end_killed(self) -> None:
-        """Record that the user stopped the run by killing its worker before it had recorded an ending."""
-        lock = self.take()
-        if lock is None:
-            return
-        with lock:
-            if self._read_state()["status"] not in ("done", "stopped") and not self.last_word():
-                self.end("stopped", problem=None, problems=[])
-
-    def _last_told(self) -> str | None:
-        """The status in the last status event."""
-        told = [event.get("status") for event in self.events.read() if event["type"] == "status"]
-        return told[-1] if told else None
-
     def last_word(self) -> str | None:
         """How it ended, one of ENDED, if its worker has recorded that and nobody has concluded the run yet."""
         try:
-            return _last_word(self._read_state())
+            return ending_of(self.recorded())
         except UserError:  # damaged, or deleted
             return None
 
     def before(self) -> dict[str, Any] | None:
         """Status and step of a finished or stopped run from before it was started or queued again, to restore if that
         is refused; None for a new or failed run."""
-        state = self._read_state()
+        state = self.recorded()
         status = state["status"]
         if status == "queued":
             status = (self._host_file().get("before") or {}).get("status")
@@ -383,21 +337,6 @@ def _fill(run: Run, config: RunConfig, host: Mapping[str, Any] | None) -> None:
     run.events.append("status", status="queued")
 
 
-def absolute(config: Config) -> Config:
-    """The config with absolute paths, because a run may be resumed from another folder.
-
-    Links stay as they are, and so do names that may be on the Hub and do not exist here.
-    """
-
-    def fixed(field: str, path: str) -> str:
-        known = SETTINGS[field.rpartition(".")[2]]
-        if links.is_link(path) or (known.is_remote and not files.expanded(path).exists()):
-            return path
-        return os.path.abspath(os.path.expanduser(path))
-
-    return config.with_paths(fixed)
-
-
 def base_name(base: Any) -> str:
     """What people call a base: the last part of its path; a link or a Hub's name as it is."""
     if not isinstance(base, str) or links.is_link(base):
@@ -410,7 +349,8 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "run"
 
 
-def _last_word(state: dict[str, Any]) -> str | None:
+def ending_of(state: dict[str, Any]) -> str | None:
+    """How a run ended, one of ENDED, as its worker recorded; None before that, and when the run is concluded."""
     ending = state.get("ending")
     return ending if state["status"] == "saving" and ending in ENDED else None
 
@@ -427,3 +367,8 @@ def this_worker() -> dict[str, Any]:
 def deleted(run: Run) -> Problem:
     """The problem of a run whose folder is deleted while it trains."""
     return Problem("runs.deleted", "run", folder=str(run.path))
+
+
+def worker_gone(run: Run) -> Problem:
+    """The problem of a run whose worker ended without recording how."""
+    return Problem("runs.worker_gone", run=run.id)

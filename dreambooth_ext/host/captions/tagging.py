@@ -19,9 +19,9 @@ from ..downloads.downloads import Downloads
 from ..drawing.device_jobs import DeviceJobs, Job, Task
 from ..errors import Refusal
 from ..hosts import path_policy
-from ..jobs.run_index import is_component
 from ..pictures import image_decoding
 from ..pictures.uploads import PictureSets
+from ..runs.run_index import is_component
 from . import proposals
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ..drawing.device_jobs import RUNNING, DeviceJobs, Task
 from ..drawing.drawing_job import counting
 from ..errors import Refusal
 from ..hosts import path_policy
-from ..jobs.run_index import is_component
+from ..runs.run_index import is_component
 
 if TYPE_CHECKING:
     from ..hosts.host import Host

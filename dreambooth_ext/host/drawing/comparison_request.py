@@ -18,7 +18,7 @@ from ...core.verbs import compare_options
 from ..errors import Problems
 from ..hosts import path_policy
 from ..hosts.host import Host
-from ..jobs.run_index import FAULTS
+from ..runs.run_index import FAULTS
 
 MOST = 1000  # pictures
 WHOLE = ("num_images", "seed", "steps", "width", "height", "clip_skip", "batch_size")

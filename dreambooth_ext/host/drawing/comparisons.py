@@ -17,7 +17,7 @@ from ...core.system import files
 from ..errors import Refusal
 from ..hosts import path_policy
 from ..hosts.host import Host
-from ..jobs.run_index import is_component
+from ..runs.run_index import is_component
 from . import comparison_request, votes
 from .comparison_request import Finder, Request
 from .device_jobs import RUNNING, DeviceJobs, Task

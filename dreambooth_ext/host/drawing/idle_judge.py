@@ -12,7 +12,7 @@ from ..environment.maintenance import Maintenance
 from ..errors import Refusal
 from ..hosts.host import Host
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.run_index import FAULTS
+from ..runs.run_index import FAULTS
 from .device_jobs import DeviceJobs, Job
 from .verdicts import Verdicts
 

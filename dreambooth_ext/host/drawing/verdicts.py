@@ -17,7 +17,7 @@ from ...core.verdict import verdict_file
 from ..errors import Refusal
 from ..hosts import path_policy
 from ..hosts.host import Host
-from ..jobs.run_index import FAULTS, is_component
+from ..runs.run_index import FAULTS, is_component
 from . import votes
 from .comparisons import Comparisons
 from .device_jobs import DeviceJobs, Job, Task

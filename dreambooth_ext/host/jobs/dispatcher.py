@@ -11,25 +11,25 @@ from typing import Any
 from ...core.config import links
 from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
-from ...core.errors import Problem, UserError
+from ...core.errors import UserError
 from ...core.messages.message import Message
 from ...core.runs import job_options, run_folder, run_list, training_states
 from ...core.runs.events import ENDED
 from ...core.runs.job_options import JobOptions
 from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run
-from ...core.system import files
 from ...core.system.terminal import say, say_traceback
 from ..environment.environment import Environment
-from ..errors import Refusal
 from ..hosts.host import Host
 from ..publishing.publisher import Publisher
 from . import worker_process
+from .allocation import Allocation
 from .devices import Devices
-from .job import FAULTS, RECOVERY, Job, JobContext
+from .job import FAULTS, RECOVERY, JobContext
 from .job_monitor import JobMonitor
-from .loans import Loan, Loans
+from .loans import Loan
 from .queue import Queue, cancel, is_of_this_machine, put_back, status_of
+from .running_jobs import RunningJobs
 from .watchdog import Patience
 
 IDLE = 1.0  # seconds between looks for what other processes have put into the folder
@@ -49,10 +49,7 @@ class Dispatcher:
         self._queue = Queue(runs_dir)
         self._publisher = Publisher(host)
         self._context = JobContext(self._queue, environment, host)  # outlasts `close`
-        self._jobs: dict[str, Job] = {}  # of the runs that have a device, by run, in the order of their beginning
         self._devices = Devices(environment)
-        self._loans = Loans()
-        self._giving = threading.Lock()  # a device to a run, or to something else
         self._elsewhere: list[Run] = []  # those that another host's dispatcher trains
         self._hindrance = ""  # why the first that waits is not trained yet
         self._passed_over: set[str] = set()  # runs of another user that were already reported
@@ -60,6 +57,8 @@ class Dispatcher:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._wake = threading.Event()
+        self._jobs = RunningJobs(self._context, self._publisher, self.patience, over=self._wake.set)
+        self._allocation = Allocation(runs_dir, self._context, self._jobs, self._devices, self._another_leads)
 
     # --- its life ---
 
@@ -80,7 +79,7 @@ class Dispatcher:
         """
         self._closing.set()
         self._wake.set()
-        for job in self._current() if self._stops_on_close() else []:
+        for job in self._jobs if self._stops_on_close() else []:
             with contextlib.suppress(OSError):  # on a full disk: the worker notices that we are gone all the same
                 if not job.monitor.has_ended():
                     job.monitor.run.command("stop")
@@ -92,14 +91,11 @@ class Dispatcher:
 
     # --- what pages show ---
 
-    def _current(self) -> list[Job]:
-        return list(self._jobs.values())
-
     @property
     def running(self) -> list[Run]:
         """The runs that have a device, from the hand-over until their end is recorded, in the order in which they
         began."""
-        ours = [job.monitor.run for job in self._current()]
+        ours = [job.monitor.run for job in self._jobs]
         return [run for run in ours if status_of(run) not in ENDED] or self._elsewhere
 
     @property
@@ -111,23 +107,23 @@ class Dispatcher:
     def trouble(self, run: Run) -> dict[str, Any] | None:
         """Why its worker does not respond or progress: {"what", "remedy", "n": the warning event's number}; None if it
         does."""
-        job = self._jobs.get(run.id)
+        job = self._jobs.of(run)
         return job.monitor.trouble if job else None
 
     def left(self, run: Run) -> float | None:
         """Seconds that its worker expects to train still; None before it says so, and for another host's run."""
-        job = self._jobs.get(run.id)
+        job = self._jobs.of(run)
         return job.monitor.left() if job else None
 
     def since(self, run: Run) -> float | None:
         """When the hand-over of its device began, in seconds since 1970; None for another host's run."""
-        job = self._jobs.get(run.id)
+        job = self._jobs.of(run)
         return job.since if job else None
 
     @property
     def waiting(self) -> str:
         """Why the first run in the queue has not started yet; "" if none waits, or only for another run to end."""
-        return next((job.waits for job in self._current() if job.waits), self._hindrance)
+        return next((job.waits for job in self._jobs if job.waits), self._hindrance)
 
     @property
     def revision(self) -> int:
@@ -158,8 +154,7 @@ class Dispatcher:
 
     def queue(self) -> list[str]:
         """The ids of the waiting runs, in order."""
-        waiting = (Run(self.runs_dir / id) for id in self._queue.ids())
-        return [run.id for run in waiting if run.path.is_dir() and not self._has_device(run)]
+        return self._allocation.waiting()
 
     # --- what users ask for ---
 
@@ -183,7 +178,7 @@ class Dispatcher:
         `wanted`: new publishing options; None keeps the old ones. Raises UserError if there is nothing to resume.
         """
         with self._queue.changing() as ids:
-            if run.id in ids or self._has_device(run) or run.is_alive():
+            if run.id in ids or self._jobs.has_device(run) or run.is_alive():
                 raise UserError("queue.busy", "run", run=run.id)
             put_back(run, wanted, total)
             ids.append(run.id)
@@ -213,14 +208,14 @@ class Dispatcher:
         """Send one of events.COMMANDS to a run that has begun; stopping a waiting run cancels it."""
         if command in ("stop", "stop_and_save") and run.id in self._queue.ids():
             self.cancel(run)
-        elif not self._has_device(run) and not run.is_alive():
+        elif not self._jobs.has_device(run) and not run.is_alive():
             raise UserError("queue.not_training", "run", run=run.id)
         else:
             run.command(command)
 
     def kill(self, run: Run) -> None:
         """Kill the worker of a run that does not respond, without saving."""
-        job = self._jobs.get(run.id)
+        job = self._jobs.of(run)
         if job and job.monitor.kill():
             return
         if not worker_process.kill_alive(run):
@@ -247,7 +242,7 @@ class Dispatcher:
         """Raise UserError if it waits or trains. The queue must be held."""
         if run.id in waiting:
             raise UserError("queue.waits", "run", run=run.id)
-        if self._has_device(run) or run.is_alive():
+        if self._jobs.has_device(run) or run.is_alive():
             raise UserError("queue.training", "run", run=run.id)
 
     def publish(self, run: Run, file: str, select: bool) -> Path:
@@ -262,35 +257,19 @@ class Dispatcher:
         event = next(event for event in run.artifact_events() if event["file"] == file)
         return self._publisher.unpublish(run, event, path)
 
-    def _has_device(self, run: Run) -> bool:
-        """Whether this host trains it, from the hand-over to its end; the host's models may not be back yet."""
-        job = self._jobs.get(run.id)
-        return job is not None and job.has_device()
-
     # --- devices for others than runs ---
 
     def lend(self, loan: Loan) -> None:
         """Start no run on the loan's device until it is given back. Raises a Refusal (409) if a run has the device, or
         waits for it."""
-        with self._giving:
-            self._check_free(loan.device)
-            self._loans.take(loan)
+        self._allocation.lend(loan)
 
     def give_back(self, loan: Loan) -> None:
-        with self._giving:
-            self._loans.give_back(loan)
+        self._allocation.give_back(loan)
         self._wake.set()
 
-    def _check_free(self, device: str) -> None:
-        having = [job.monitor.run for job in self._current() if device in job.devices and not job.is_over()]
-        others = [run for run in self._alive() if device in self._devices.of(run)]
-        if run := next(iter([*having, *others]), None):
-            raise Refusal(409, "drawing.run_trains", "device", run=run.id)
-        if not self.leads and self._leader_lock.is_taken():
-            raise Refusal(409, "drawing.other_host", "device")
-        waiting = () if self.is_paused else self.queue()
-        if id := next((id for id in waiting if device in self._devices.of(Run(self.runs_dir / id))), ""):
-            raise Refusal(409, "drawing.run_waits", "device", run=id)
+    def _another_leads(self) -> bool:
+        return not self.leads and self._leader_lock.is_taken()
 
     # --- the thread ---
 
@@ -318,7 +297,9 @@ class Dispatcher:
 
     def _stand_by(self, closing: threading.Event) -> None:
         """Show what the leading host does, while another one leads."""
-        self._elsewhere = [run for run in reversed(list(self._alive())) if is_a_host_s(job_options.read(run))]
+        self._elsewhere = [
+            run for run in reversed(list(self._allocation.alive())) if is_a_host_s(job_options.read(run))
+        ]
         self._hindrance = Message("queue.other_host") if self._queue.ids() else ""
         self._sleep(closing)
 
@@ -331,13 +312,12 @@ class Dispatcher:
                 with self._recovering(closing):
                     self._leader_lock.wish(self._stops_on_close())
                     self._attend_to_unsettled(closing)
-                    self._train_next(closing)
+                    self._hindrance = self._allocation.train_next(closing)
                     self._sleep(closing)
-                self._forget_jobs()
+                self._jobs.forget()
         finally:
-            for job in self._current():
-                job.join()
-            self._forget_jobs()
+            self._jobs.join()
+            self._jobs.forget()
             self.leads = False
 
     def _sleep(self, closing: threading.Event) -> None:
@@ -345,23 +325,13 @@ class Dispatcher:
         if not closing.is_set():
             self._wake.clear()
 
-    def _start(self, monitor: JobMonitor, devices: tuple[str, ...], closing: threading.Event, lives: bool) -> None:
-        job = Job(monitor, devices, self._context, lives, self._wake.set)
-        self._jobs[monitor.run.id] = job
-        job.start(closing)
-
-    def _forget_jobs(self) -> None:
-        for job in self._current():
-            if job.is_over():
-                del self._jobs[job.monitor.run.id]
-
     # --- those that live, and those that ended without us ---
 
     def _attend_to_unsettled(self, closing: threading.Event) -> None:
         """Take care of runs left by a host that closed, or by the former leader."""
         waiting = self._queue.ids()
         for run in reversed(run_list.list_runs(self.runs_dir)):
-            if run.id in self._jobs or self._context.is_passed_over(run):
+            if self._jobs.of(run) or self._context.is_passed_over(run):
                 continue
             wanted = job_options.read(run)
             try:
@@ -382,13 +352,13 @@ class Dispatcher:
         elif run.is_followed() or (wanted.by_terminal and (run.is_held() or status_of(run) == "queued")):
             pass  # a terminal has it, or another host that is just going
         elif run.is_held() or (process and process.poll() is None):
-            monitor = JobMonitor(run, wanted, self._publisher, self.patience, process)
-            self._start(monitor, self._devices.of(run), closing, lives=True)
+            monitor = self._jobs.monitor(run, wanted, process)
+            self._jobs.start(monitor, self._devices.of(run), closing, lives=True)
         elif status_of(run) == "queued":
             if run.id not in waiting:  # its host closed while it was putting it there
                 self._queue.add(run.id)
         elif is_of_this_machine(run):
-            self._settle(JobMonitor(run, wanted, self._publisher, self.patience))
+            self._settle(self._jobs.monitor(run, wanted))
 
     def _settle(self, monitor: JobMonitor) -> None:
         """Publish what is left of a run that has ended, and record its end."""
@@ -398,76 +368,6 @@ class Dispatcher:
                 self._context.settle(monitor)
             finally:
                 monitor.release()
-
-    # --- the next ones ---
-
-    def _train_next(self, closing: threading.Event) -> None:
-        """Start every waiting run whose devices are free."""
-        waiting = self._waiting()
-        if not waiting:
-            self._hindrance = ""
-            return
-        if self._queue.is_paused:
-            self._hindrance = Message("queue.paused")
-            return
-        if files.is_locked(self.environment.folder / "build.lock"):
-            self._hindrance = Message("queue.environment_in_the_making")
-            return
-        ours = {device for job in self._current() for device in job.devices}
-        others: dict[str, list[str]] = {}  # by device; started by a terminal, say
-        if any(ours.isdisjoint(self._devices.of(run)) for run in waiting):
-            for other in self._alive():
-                for device in self._devices.of(other):
-                    others.setdefault(device, []).append(other.id)
-        reasons = []
-        for run in waiting:
-            devices = self._devices.of(run)
-            with self._giving:
-                is_free = ours.isdisjoint(devices)
-                reasons.append(self._obstacle(run, devices, others) if is_free else "")
-                has_begun = is_free and not reasons[-1] and self._train(run, devices, closing)
-            if has_begun or len(devices) > 1:  # else later runs on one card would always be before it
-                ours.update(devices)
-        self._hindrance = reasons[0]
-
-    def _obstacle(self, run: Run, devices: tuple[str, ...], others: dict[str, list[str]]) -> str:
-        """Why a run cannot start now although this host trains nothing on its devices; "" if it can."""
-        if lent := next(filter(None, map(self._loans.claimed, devices)), ""):
-            return lent
-        other = next((id for device in devices for id in others.get(device, ()) if id != run.id), "")
-        if other:
-            return Message("queue.device_taken", run=other)
-        if run.is_followed():
-            return Message("queue.in_terminal", run=run.id)
-        try:
-            lock = run.take(patience=0)  # its folder may be another user's
-        except OSError as error:
-            return Message("queue.run_folder", run=run.id, error=error)
-        if lock:
-            lock.close()
-        return ""
-
-    def _waiting(self) -> list[Run]:
-        """The waiting runs, in order. Runs that were deleted, or trained from a terminal meanwhile, leave the queue."""
-        with self._queue.changing() as ids:
-            ids[:] = [id for id in ids if status_of(Run(self.runs_dir / id)) == "queued"]
-            return [Run(self.runs_dir / id) for id in ids]
-
-    def _alive(self) -> Iterator[Run]:
-        """Runs with a worker on this machine, whoever started it."""
-        return (run for run in run_list.list_runs(self.runs_dir) if run.is_held())
-
-    def _train(self, run: Run, devices: tuple[str, ...], closing: threading.Event) -> bool:
-        """Start a run; False if the environment is not ready."""
-        monitor = JobMonitor(run, job_options.read(run) or JobOptions(), self._publisher, self.patience)
-        self._context.settled.pop(run.id, None)
-        status = self.environment.status()
-        if status.state != "ready":
-            self._context.fail(monitor, Problem("queue.environment", "environment", reason=status.reason))
-            self._context.settle(monitor)
-            return False
-        self._start(monitor, devices, closing, lives=False)
-        return True
 
 
 def is_a_host_s(wanted: JobOptions | None) -> bool:

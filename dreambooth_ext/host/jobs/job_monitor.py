@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 from ...core.errors import Problem
+from ...core.runs import conclusion
 from ...core.runs.events import ENDED, EventReader
 from ...core.runs.job_options import JobOptions, read
 from ...core.runs.run_folder import Run
@@ -132,7 +133,7 @@ class JobMonitor:
         elsewhere."""
         if not status_of(self.run):
             return  # its folder is gone
-        self.run.write_saving()
+        conclusion.write_saving(self.run)
         status = status_of(self.run)
         lock = self.run.take(GRACE)
         if lock is None:
@@ -162,7 +163,7 @@ class JobMonitor:
 
         The queue must be held, since the run may be queued again. False if it is running, here or elsewhere.
         """
-        if not self.run.conclude() or status_of(self.run) not in ENDED:
+        if not conclusion.conclude(self.run) or status_of(self.run) not in ENDED:
             return False
         settled = self.options.but(settled=True)
         settled.write(self.run)

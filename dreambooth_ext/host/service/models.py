@@ -16,9 +16,9 @@ from ..environment.maintenance import Maintenance
 from ..errors import Refusal
 from ..hosts import path_policy
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.event_pages import of_kinds
-from ..jobs.run_index import RunIndex, is_component
 from ..publishing import model_files, unpublish
+from ..runs.event_pages import of_kinds
+from ..runs.run_index import RunIndex, is_component
 from .runs_ahead import base_of, runs_ahead
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.captions import word_warnings
 from ...core.checks import config_checks, config_warnings
+from ...core.config import paths
 from ...core.config.run_config import RunConfig
 from ...core.data import picture_entries
 from ...core.data.concepts import Subjects
@@ -15,7 +16,6 @@ from ...core.errors import Problem, UserError
 from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
 from ...core.guide import completion
 from ...core.messages.message import beside
-from ...core.runs import run_folder
 from ...core.runs.run_folder import Run
 from ..environment.maintenance import Maintenance
 from ..errors import Problems
@@ -109,7 +109,7 @@ class NewRuns:
         if problems:
             raise Problems(problems)
         self.deep_check.close()  # the memory that its process holds is the training's now
-        run = self.dispatcher.submit(run_folder.absolute(completed), chosen)
+        run = self.dispatcher.submit(paths.absolute(completed), chosen)
         self.planned_times.note(run, *self._expect(completed, picture_entries.trained(entries), subjects))
         for pictures in picture_folders(run):
             self.sets.use(Path(pictures))
@@ -123,11 +123,11 @@ class NewRuns:
     def _expect(self, config: RunConfig, count: int, subjects: Subjects) -> tuple[int | None, float | None]:
         """The expected steps and seconds of a completed config, as far as the last check knows them."""
         usable, _ = completion.fill_in(config, count, subjects)
-        plan = self.deep_check.known(run_folder.absolute(usable)).get("plan", {})
+        plan = self.deep_check.known(paths.absolute(usable)).get("plan", {})
         seconds = time_estimate.seconds(self.runs_dir, config, plan, self.maintenance.status()["device"])["seconds"]
         return plan.get("steps", config.max_train_steps), seconds
 
     def _inspect(self, config: RunConfig, count: int, subjects: Subjects) -> dict[str, Any]:
         self.maintenance.check_ready()
         usable, _ = completion.fill_in(config, count, subjects)
-        return self.deep_check.inspect(run_folder.absolute(usable))
+        return self.deep_check.inspect(paths.absolute(usable))

@@ -13,10 +13,10 @@ from ...core.errors import UserError
 from ..errors import Refusal
 from ..hosts import path_policy
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.run_index import RunIndex, is_component
 from ..pictures import set_about
 from ..pictures.copy_jobs import CopyJobs
 from ..pictures.uploads import PictureSets
+from ..runs.run_index import RunIndex, is_component
 from .runs_ahead import picture_folders, runs_ahead
 from .set_users import SetUsers
 

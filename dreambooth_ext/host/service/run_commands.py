@@ -19,7 +19,7 @@ from ..environment.maintenance import Maintenance
 from ..errors import Refusal
 from ..hosts import path_policy
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.run_index import FAULTS, RunIndex
+from ..runs.run_index import FAULTS, RunIndex
 from .asked_options import options_for
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from ...core.runs.run_folder import Run
 from ..environment.maintenance import Maintenance
 from ..errors import Problems, Refusal
 from ..hosts import path_policy
-from ..jobs.curves import LAST, POINTS, RunCurves
-from ..jobs.event_pages import EventPages, text_page
-from ..jobs.run_index import RunIndex, is_component
+from ..runs.curves import LAST, POINTS, RunCurves
+from ..runs.event_pages import EventPages, text_page
+from ..runs.run_index import RunIndex, is_component
 from . import report
 from .asked_options import ASKED
 
@@ -47,7 +47,7 @@ class Runs:
         return notes.change(self.run_index.find(id), note, starred).as_dict()
 
     def curves(self, id: str, first: int | None, last: int | None, points: int | None) -> dict[str, Any]:
-        """A run's curves: all of it thinned out, or in detail from one step to another (see `jobs.curves`)."""
+        """A run's curves: all of it thinned out, or in detail from one step to another (see `runs.curves`)."""
         path = self.run_index.find(id).path / "events.jsonl"
         if first is None and last is None:
             return self._curves.whole(path)

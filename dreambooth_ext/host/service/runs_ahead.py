@@ -9,7 +9,7 @@ from ...core.data.concepts import concepts
 from ...core.errors import UserError
 from ...core.runs.run_folder import Run
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.run_index import FAULTS, RunIndex
+from ..runs.run_index import FAULTS, RunIndex
 
 
 def runs_ahead(dispatcher: Dispatcher, index: RunIndex) -> Iterator[Run]:

@@ -33,12 +33,12 @@ from ..hosts.options import OPTIONS
 from ..jobs import planned_time, queue
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.planned_time import PlannedTimes
-from ..jobs.run_index import FAULTS, RunIndex
 from ..pictures.copy_jobs import CopyJobs
 from ..pictures.edits import PictureEdits
 from ..pictures.findings import PictureFindings
 from ..pictures.picture_worker import PictureWorker
 from ..pictures.uploads import PictureSets
+from ..runs.run_index import FAULTS, RunIndex
 from . import preset_store, schema
 from .config_completion import complete_form
 from .deep_check import DeepCheck

@@ -8,8 +8,8 @@ from pathlib import Path
 from ...core.runs import run_list
 from ...core.runs.run_folder import Run
 from ..hosts import path_policy
-from ..jobs.run_index import FAULTS
 from ..pictures import set_about
+from ..runs.run_index import FAULTS
 from .runs_ahead import picture_folders
 
 

@@ -29,7 +29,7 @@ from ...core.system.terminal import clock
 from ...core.verdict import measurements, regions
 from ...core.verdict.measurements import still_valid
 from ...core.version import __version__
-from ..jobs.curves import Curves
+from ..runs.curves import Curves
 from ..service.redaction import HIDDEN, SECRETS, Redaction
 from .data_uri import data_uri
 from .judged import Judged, judged

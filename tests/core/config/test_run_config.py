@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from dreambooth_ext.core.config import paths
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.data import kohya_dataset, prompt_templates
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS
-from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.hosts import path_policy
 from dreambooth_ext.host.service import config_completion
@@ -78,7 +78,7 @@ def holds_for_all(folder, monkeypatch, make, name, field) -> None:
     assert refused.value.status == 403 and refused.value.problem.field == field
 
     monkeypatch.chdir(home)
-    assert run_folder.absolute(make(name, "x.txt")).paths() == [(field, str(home / "x.txt"))]
+    assert paths.absolute(make(name, "x.txt")).paths() == [(field, str(home / "x.txt"))]
     (method, *_) = SETTINGS[field.partition("[")[0]].methods
     for said in (metadata.shareable(config), hub_upload.said(config.replace(method=method))):
         assert "somebody" not in json.dumps(said)
@@ -86,16 +86,16 @@ def holds_for_all(folder, monkeypatch, make, name, field) -> None:
 
 def test_names_of_hugging_face_and_links_stay_as_they_are():
     for name in ("owner/model", "https://h/x.safetensors"):
-        assert run_folder.absolute(RunConfig(base_model=name, model_config=name)).base_model == name
-    assert run_folder.absolute(RunConfig(network_weights="https://h/x")).network_weights == "https://h/x"
-    assert run_folder.absolute(RunConfig(class_data_dir="to/come")).class_data_dir == os.path.abspath("to/come")
+        assert paths.absolute(RunConfig(base_model=name, model_config=name)).base_model == name
+    assert paths.absolute(RunConfig(network_weights="https://h/x")).network_weights == "https://h/x"
+    assert paths.absolute(RunConfig(class_data_dir="to/come")).class_data_dir == os.path.abspath("to/come")
 
 
 def test_a_template_that_is_built_in_is_no_path(tmp_path):
     from dreambooth_ext.engine.formats import hub_upload
 
     config = RunConfig(method="textual_inversion", prompt_template="style")
-    assert config.paths() == [] and run_folder.absolute(config) == config
+    assert config.paths() == [] and paths.absolute(config) == config
     assert hub_upload.said(config)["prompt_template"] == "style"
     path_policy.check_paths(config, host(tmp_path))
 
@@ -106,7 +106,7 @@ def test_each_of_several_embeddings_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = RunConfig(embedding_weights=f"{allowed}/a.pt, secret.pt", placeholder_token="a, b")
     assert prompt_templates.continued(config) == [f"{allowed}/a.pt", "secret.pt"]
-    assert run_folder.absolute(config).embedding_weights == f"{allowed}/a.pt, {tmp_path / 'secret.pt'}"
+    assert paths.absolute(config).embedding_weights == f"{allowed}/a.pt, {tmp_path / 'secret.pt'}"
     with pytest.raises(Refusal):
         path_policy.check_paths(config, host(tmp_path))
     alone = config.replace(placeholder_token="a")  # whose file's name may hold a comma

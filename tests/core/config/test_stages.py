@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from dreambooth_ext.core.config import links, stages
+from dreambooth_ext.core.config import links, paths, stages
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.config.stages import CompletedConfig, ResolvedConfig
 from dreambooth_ext.core.errors import UserError
@@ -60,7 +60,7 @@ def test_a_config_without_an_answer_is_not_resolved(left_out):
 
 def test_changes_keep_the_stage_and_its_promise(completed):
     resolved = stages.resolved(completed, **ANSWERS)
-    for changed in (resolved.replace(seed=7), links.restored(resolved, []), run_folder.absolute(resolved)):
+    for changed in (resolved.replace(seed=7), links.restored(resolved, []), paths.absolute(resolved)):
         assert type(changed) is ResolvedConfig
     with pytest.raises(ValueError, match="resolution"):
         resolved.replace(resolution=None)

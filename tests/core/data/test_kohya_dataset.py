@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config import paths
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, picture_entries
 from dreambooth_ext.core.data.concepts import Subjects, concepts
-from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.data.dataset import Dataset
 
 FULL = """
@@ -265,7 +265,7 @@ def test_what_does_not_go_beside_it(home, settings, field):
 def test_a_run_finds_it_from_anywhere(home, monkeypatch):
     write(home, FULL)
     monkeypatch.chdir(home)
-    fixed = run_folder.absolute(RunConfig(method="finetune", dataset_config="set.toml"))
+    fixed = paths.absolute(RunConfig(method="finetune", dataset_config="set.toml"))
     assert fixed.dataset_config == str(home / "set.toml")
     assert concepts(fixed)[0].instance_data_dir == str(home / "girl")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.runs import events, run_folder
+from dreambooth_ext.core.runs import conclusion, events, run_folder
 from dreambooth_ext.core.runs.events import EventLog, EventReader
 from dreambooth_ext.core.runs.leader_lock import LeaderLock
 from dreambooth_ext.core.runs.run_folder import Run
@@ -614,7 +614,7 @@ def test_who_follows_a_run_tells_how_it_ended(trainer, how, code):
         assert how not in statuses(run) and statuses(run)[-1] == "saving"
     assert run.state()["status"] == "saving"  # as long as it is owed, whoever is there
     with run.claim():
-        assert run.conclude() and run.conclude()
+        assert conclusion.conclude(run) and conclusion.conclude(run)
     assert statuses(run)[-1] == run.state()["status"] == how and statuses(run).count(how) == 1
     assert bool(run.state().get("problem")) == (how == "failed")
 

@@ -35,10 +35,10 @@ from dreambooth_ext.host.errors import Problems, Refusal
 from dreambooth_ext.host.hosts import model_lists
 from dreambooth_ext.host.importers import read
 from dreambooth_ext.host.jobs import planned_time
-from dreambooth_ext.host.jobs.curves import POINTS, Curves
 from dreambooth_ext.host.pictures import image_decoding, uploads
 from dreambooth_ext.host.pictures.copy_jobs import CopyJobs
 from dreambooth_ext.host.pictures.uploads import PictureSets
+from dreambooth_ext.host.runs.curves import POINTS, Curves
 from dreambooth_ext.host.service import schema
 from dreambooth_ext.host.service.preset_store import Presets
 from dreambooth_ext.host.service.run_commands import RUN_COMMANDS

@@ -21,7 +21,7 @@ from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.messages.message import Message
-from dreambooth_ext.core.runs import job_options, run_folder, run_list
+from dreambooth_ext.core.runs import conclusion, job_options, run_folder, run_list
 from dreambooth_ext.core.runs.events import ENDED, EventReader
 from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.core.system import files
@@ -409,7 +409,7 @@ def test_a_run_that_leaves_the_queue_again_still_gets_its_models_published(place
     run = place.submit(dispatcher, steps=2)
     dispatcher.order([run.id])
     subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
-    assert dispatcher._waiting() == []
+    assert dispatcher._allocation.sweep_queue() == []
     dispatcher.resume(run, total=9)
     dispatcher.cancel(run)
     assert run.state()["status"] == "saving"
@@ -557,7 +557,7 @@ def test_a_run_that_is_put_back_while_a_host_settles_it_waits_and_has_not_failed
     subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
     run.write_state(status="failed", ending=None)
     monitor = JobMonitor(run, job_options.read(run), Publisher(place.host), Patience())
-    assert dispatcher._waiting() == []
+    assert dispatcher._allocation.sweep_queue() == []
     dispatcher.resume(run)
     dispatcher._settle(monitor)
     assert status_of(run) == "queued" and said(run, "error") == [] and not job_options.read(run).settled
@@ -1069,13 +1069,13 @@ def test_an_environment_that_is_being_made_is_waited_for(place):
 
 def test_a_worker_that_cannot_be_started_gives_the_device_back(place, monkeypatch):
     monkeypatch.setattr(place.environment, "command", lambda argv: [str(place.folder / "no such python")])
-    seen, conclude = [], run_folder.Run.conclude
+    seen, conclude = [], conclusion.conclude
 
     def concluded(run: run_folder.Run) -> bool:
         seen.append(place.host.calls[-1][0])
         return conclude(run)
 
-    monkeypatch.setattr(run_folder.Run, "conclude", concluded)
+    monkeypatch.setattr(conclusion, "conclude", concluded)
     problem = ended(place.submit(place.dispatcher()), "failed")["problem"]
     assert "could not be started" in problem["message"] and place.made[0].queue() == []
     until(lambda: place.made[0].active is None)

@@ -27,7 +27,7 @@ from dreambooth_ext.core.runs import events as protocol  # noqa: E402
 from dreambooth_ext.core.runs import job_options, run_folder  # noqa: E402
 from dreambooth_ext.core.version import __version__  # noqa: E402
 from dreambooth_ext.host.hosts import model_lists  # noqa: E402
-from dreambooth_ext.host.jobs import event_pages, run_index  # noqa: E402
+from dreambooth_ext.host.runs import event_pages, run_index  # noqa: E402
 from dreambooth_ext.host.service import asked_options  # noqa: E402
 from dreambooth_ext.host.service.runs import Runs  # noqa: E402
 from dreambooth_ext.host.web import routes  # noqa: E402
@@ -338,7 +338,7 @@ def test_sizes_are_measured_once(asked, monkeypatch):
     (run.artifacts / "m.safetensors").write_bytes(b"x" * 1000)
     first = asked.get(f"runs/{run.id}").json()
     assert first["sizes"]["artifacts"] == 1000 and first["size"] > 1000
-    monkeypatch.setattr("dreambooth_ext.host.jobs.run_index.GROWING", 0)
+    monkeypatch.setattr("dreambooth_ext.host.runs.run_index.GROWING", 0)
     monkeypatch.setattr("os.walk", lambda *a: pytest.fail("measured again"))
     assert asked.get(f"runs/{run.id}").json()["size"] == first["size"]
 

@@ -8,7 +8,7 @@ const MOST_PAGES = 200; // of events in one go: a million steps
 const MOST_POINTS = 4000; // of a curve: then two become one
 const MOST_MESSAGES = 100;
 const NOTHING = { steps: [], spans: [], losses: [], low: [], high: [], seconds: [], rates: {} };
-const TRAINS = ["training", "saving"]; // statuses in which the time of training passes, as host/jobs/curves.py counts it
+const TRAINS = ["training", "saving"]; // statuses in which the time of training passes, as host/runs/curves.py counts it
 const BEGINS = ["queued", "preparing"];
 
 export class Feed {
