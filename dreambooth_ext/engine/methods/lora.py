@@ -25,7 +25,7 @@ from ..formats.lora_file import export_network
 from ..formats.verified_write import Exported
 from ..models.base_model import LatentBase
 from ..networks import lora_network
-from ..networks.layer_adapters import Adapter
+from ..networks.adapter import Adapter, Trainable
 from ..networks.lora_network import TEXT_PARTS, Network
 from ..networks.switch import Switch
 from ..optimization.parameter_group import ParameterGroup
@@ -252,7 +252,7 @@ def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem
     try:
         for component, layer, adapter in adapters_of(config, base):
             there.add(component)
-            fixed += [] if adapter.TRAINS else [layer]
+            fixed += [] if isinstance(adapter, Trainable) else [layer]
             has_up = has_up or bool(adapter.fast())
     except UserError as error:
         return [error.problem]

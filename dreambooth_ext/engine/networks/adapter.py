@@ -1,4 +1,4 @@
-"""What all adapters share: an adapter is the trainable change of one layer's weight.
+"""What all adapters share: an adapter is the change of one layer's weight.
 
 The base's weight may be packed in fewer bits: `layer.weight` unpacks it, and `product` applies it without keeping it
 for the backward pass.
@@ -6,6 +6,7 @@ for the backward pass.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,14 +19,13 @@ from ...core.config.run_config import RunConfig
 ALPHA, DORA = "alpha", "dora_scale"
 
 
-class Adapter(nn.Module):
-    """The trainable change of one layer. parts: its tensors by their names in files, which are copied in float32."""
+class Adapter(nn.Module, ABC):
+    """The change of one layer. parts: its tensors by their names in files, which are copied in float32."""
 
     PARTS: ClassVar[dict[str, str]] = {}  # name in files -> attribute
     NEEDED: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of names of which one must be present
     GROWS: ClassVar[tuple[str, ...]] = ()  # attributes; the first that exists is zero initially
     FAST: ClassVar[tuple[str, ...]] = ()  # attributes to which LoRA+ gives a higher learning rate
-    TRAINS: ClassVar[bool] = True
 
     def __init__(self, parts: Mapping[str, Tensor]):
         super().__init__()
@@ -44,9 +44,9 @@ class Adapter(nn.Module):
     def scale(self) -> float:
         return 1.0 if self.alpha is None or self.rank is None else self.alpha / self.rank
 
+    @abstractmethod
     def delta(self, weight: Tensor) -> Tensor:
         """Compute the formula before scale and DoRA, float32, with as many elements as `weight`."""
-        raise NotImplementedError
 
     def change(self, weight: Tensor) -> Tensor:
         """Return dW for a layer's `weight`, in float32 and in its shape."""
@@ -61,18 +61,6 @@ class Adapter(nn.Module):
 
     def bias_change(self) -> Tensor | None:
         return None
-
-    @staticmethod
-    def beginning(
-        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Return the parts, without alpha, of a new adapter that changes nothing yet. shape: of the layer's weight."""
-        raise NotImplementedError
-
-    @staticmethod
-    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
-        """Return the number of parameters that `beginning` creates."""
-        raise NotImplementedError
 
     def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d, output: Tensor | None = None) -> Tensor:
         """Return what the change adds to the layer's output for these inputs. output: that, if it is known."""
@@ -91,6 +79,22 @@ class Adapter(nn.Module):
 
     def fast(self) -> list[nn.Parameter]:
         return [getattr(self, name) for name in self.FAST]
+
+
+class Trainable(Adapter):
+    """An adapter that can be created anew and trained, not only read from another tool's file."""
+
+    @staticmethod
+    @abstractmethod
+    def beginning(
+        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the parts, without alpha, of a new adapter that changes nothing yet. shape: of the layer's weight."""
+
+    @staticmethod
+    @abstractmethod
+    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+        """Return the number of parameters that `beginning` creates."""
 
 
 class Recomputed(torch.autograd.Function):

@@ -30,11 +30,11 @@ from torch.nn import functional
 
 from ...core.config.run_config import RunConfig
 from ...core.facts.lora_types import LORA_TYPES, LoRAType
-from .adapter import ALPHA, DORA, Adapter, along, apply, exact, norms, product
+from .adapter import ALPHA, DORA, Adapter, Trainable, along, apply, exact, norms, product
 from .magnitude import INPUTS, axis_of, changed_norms
 
 
-class LoRA(Adapter):
+class LoRA(Trainable):
     """LoRA. up: (out, rank) or (out, rank, 1, 1); down: (rank, in) or (rank, in, h, w); mid, if present: (rank, rank,
     h, w), then down is (rank, in, 1, 1)."""
 
@@ -94,7 +94,7 @@ class LoRA(Adapter):
         return rank * (shape[0] + math.prod(shape[1:]))
 
 
-class LoHa(Adapter):
+class LoHa(Trainable):
     """LoHa. w*_a: (out, rank), w*_b: (rank, in h w); with t* (rank, rank, h, w): (rank, out) and (rank, in)."""
 
     PARTS: ClassVar = {f"hada_{name}": name for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")}
@@ -127,7 +127,7 @@ class LoHa(Adapter):
         return 2 * rank * (shape[0] + math.prod(shape[1:]))
 
 
-class LoKr(Adapter):
+class LoKr(Trainable):
     """LoKr. w1: (o1, i1); w2: (o2, i2) or (o2, i2, h, w), with o1 o2 = out and i1 i2 = in. Each may be a product of
     two."""
 
@@ -202,7 +202,7 @@ class LoKr(Adapter):
         return o1 * i1 + (o2 * i2 * kernel if lokr_is_whole(o2, i2, rank) else rank * (o2 + i2 * kernel))
 
 
-class OFT(Adapter):
+class OFT(Trainable):
     """OFT. blocks: (blocks, size, size), of which only the antisymmetric part matters. alpha, if present, limits its
     norm."""
 
@@ -248,7 +248,6 @@ class Whole(Adapter):
 
     PARTS: ClassVar = {"diff": "diff", "diff_b": "diff_b", "w_norm": "w_norm", "b_norm": "b_norm"}
     NEEDED = (("diff", "w_norm"),)
-    TRAINS = False
 
     def delta(self, weight: Tensor) -> Tensor:
         return self.diff if self.diff is not None else self.w_norm
@@ -303,7 +302,7 @@ def is_convolution(layer: nn.Linear | nn.Conv2d) -> bool:
 # --- initialisation, with no change to the layer
 
 
-def create(config: RunConfig, weight: Tensor, rank: int, randomness: torch.Generator) -> Adapter:
+def create(config: RunConfig, weight: Tensor, rank: int, randomness: torch.Generator) -> Trainable:
     """Create an adapter of the config's type, alpha and scaling, with this layer's rank."""
     facts = LORA_TYPES[config.network_type]
     parts = formula(facts).beginning(config, tuple(weight.shape), rank, randomness)
@@ -323,8 +322,8 @@ def count(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
     return formula(facts).size(config, shape, rank) + (shape[1] if facts.has_magnitude else 0)
 
 
-def formula(facts: LoRAType) -> type[Adapter]:
-    return next(kind for kind in ADAPTERS if kind.__name__ == facts.adapter)
+def formula(facts: LoRAType) -> type[Trainable]:
+    return next(kind for kind in ADAPTERS if issubclass(kind, Trainable) and kind.__name__ == facts.adapter)
 
 
 def uniform(shape: tuple[int, ...], inputs: int, randomness: torch.Generator) -> Tensor:

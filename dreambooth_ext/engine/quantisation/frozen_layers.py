@@ -3,6 +3,7 @@ kept."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn.grad import conv2d_input
 from .packings import Packing
 
 
-class Packed(nn.Module):
+class Packed(nn.Module, ABC):
     """What both kinds of layers share. `weight` is read-only, and made anew whenever it is read."""
 
     packing: Packing
@@ -33,13 +34,13 @@ class Packed(nn.Module):
         """Return the output as if the layer had no bias."""
         return Product.apply(inputs, self, None)
 
+    @abstractmethod
     def product(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the layer's output, with this bias."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gradient(self, outputs: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
         """Return the gradient of inputs of this shape from that of the outputs."""
-        raise NotImplementedError
 
 
 class PackedLinear(Packed, nn.Linear):

@@ -30,7 +30,8 @@ from ..formats.verified_write import NothingLearned
 from ..methods import learned_words
 from ..models.base_model import LatentBase, open_base
 from ..networks import lora_network
-from ..networks.layer_adapters import ALPHA, Adapter, LoRA
+from ..networks.adapter import ALPHA, Adapter, Trainable
+from ..networks.layer_adapters import LoRA
 from ..networks.lora_network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
 from ..runtime.device import choose_device
 from ..tensors.lazy_tensor import is_finite
@@ -157,7 +158,7 @@ def resize(arguments: argparse.Namespace, models: Models) -> Network:
     for name, made in lora_file.read(generate_options.lora(text)[0], models, "lora").items():
         found = differences[name] = {}
         for layer, adapter in made.items():
-            if not adapter.TRAINS:
+            if not isinstance(adapter, Trainable):
                 raise UserError("command.whole_difference", "lora", layer=layer)
             weight = models[name].get_submodule(layer).weight.detach()
             rank = (arguments.conv_rank if is_wide(weight.shape) else None) or arguments.rank
