@@ -23,14 +23,13 @@ from ..core.config.names import name_problems
 from ..core.data.folder_scan import EXTENSIONS
 from ..core.errors import Problem, UserError
 from ..core.messages.message import Message, from_json
-from ..core.runs import run_list
+from ..core.runs import run_list, training_states
 from ..core.runs.events import ENDED
 from ..core.runs.run_folder import Run
 from ..core.system import files
 from ..core.system.terminal import clock, say
 from ..host.environment.environment import Environment
 from ..host.environment.interpreter import REPOSITORY, clean_variables
-from ..host.jobs import exit_reasons
 from ..host.web import localization
 from . import train
 from .support import config_options, session_copy
@@ -199,7 +198,7 @@ class Session:
                 self.screen.say(Message("notebook.done_already", steps=run.state()["step"]))
             elif run and begun:
                 total = ["--max-train-steps", str(run.state()["step"] + longer)] if longer else []
-                self.screen.say(Message("notebook.goes_on", run=run.id, step=self._saved_step(run)))
+                self.screen.say(Message("notebook.goes_on", run=run.id, step=training_states.newest_step(run) or 0))
                 self._follow(["resume", str(run.path), *total], run)
             else:
                 self._check(wanted)
@@ -216,9 +215,6 @@ class Session:
             return {name: without_secrets(value) for name, value in known.items()}  # an earlier version kept them
         except (OSError, ValueError, AttributeError):
             return None
-
-    def _saved_step(self, run: Run) -> int:
-        return exit_reasons.saved_step(run) or 0
 
     def _check(self, wanted: Mapping[str, Any]) -> None:
         """Show every problem, before anything is loaded. Raises Stop."""
@@ -288,7 +284,9 @@ class Session:
                 self.screen.problem(Problem.from_dict({**event, "message": event["what"]}))
         with contextlib.suppress(OSError):  # Drive may be away for a moment: the next look tries again
             if self._copy_of(run).save():
-                self.screen.say(Message("notebook.kept", step=self._saved_step(run), folder=self.folder))
+                self.screen.say(
+                    Message("notebook.kept", step=training_states.newest_step(run) or 0, folder=self.folder)
+                )
         return told
 
     def _copy_of(self, run: Run) -> session_copy.RunCopy:

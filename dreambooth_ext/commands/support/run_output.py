@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...core.errors import Problem
-from ...core.runs import conclusion
+from ...core.runs import conclusion, training_states
 from ...core.runs.event_text import step_figures, told
 from ...core.runs.events import EventReader
 from ...core.runs.job_options import JobOptions
@@ -98,7 +98,7 @@ class Follower:
     def _stopping(self) -> str:
         if self.step is not None:
             return "stopping after this step; the training state is saved."
-        step = exit_reasons.saved_step(self.run)
+        step = training_states.newest_step(self.run)
         return f"stopping as soon as possible; nothing has been trained {f'since step {step}' if step else 'yet'}."
 
     def _ending(self, code: int) -> int:
@@ -132,7 +132,7 @@ class Follower:
         return code if code in (DONE, BAD_INPUT, STOPPED) else FAILED
 
     def _ended_at_once(self, step: int) -> str:
-        saved = exit_reasons.saved_step(self.run)
+        saved = training_states.newest_step(self.run)
         onward = f"Go on with: python -m dreambooth_ext resume {self.run.path}"
         kept = (
             f"nothing since step {saved} was saved."

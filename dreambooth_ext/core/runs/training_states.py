@@ -1,4 +1,5 @@
-"""The training states of a run: what they take on disk, and deleting them, after which only its models are left."""
+"""The training states of a run, without what is in them: the newest, what they take on disk, and deleting them, after
+which only its models are left."""
 
 from __future__ import annotations
 
@@ -13,6 +14,11 @@ DELETED = "states_deleted"  # in state.json
 
 # The second has text encoders that learn no more, of a run that trains whole models; each state has them, too.
 FOLDERS = ("checkpoints", "frozen")
+
+
+def newest_step(run: Run) -> int | None:
+    """The step of the newest; None if there is none."""
+    return max((int(path.name) for path in run.checkpoints.glob("[0-9]*") if path.name.isdigit()), default=None)
 
 
 def size(run: Run) -> int:

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from ...core.errors import Problem
-from ...core.runs import exit_codes
+from ...core.runs import exit_codes, training_states
 from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say
@@ -161,7 +161,7 @@ def record(run: Run, problem: Problem, before: dict[str, Any] | None = None) -> 
     with lock:
         if run.state()["status"] in ENDED:
             return
-        step = max((int(path.name) for path in run.checkpoints.glob("[0-9]*") if path.name.isdigit()), default=0)
+        step = training_states.newest_step(run)
         if step and before is None:
             about: dict[str, Any] = {"reason": problem.message, "remedy": problem.remedy, "run": run.id, "step": step}
             problem = Problem("training.failed_with_state", problem.field, **about)

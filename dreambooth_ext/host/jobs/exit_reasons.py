@@ -7,6 +7,7 @@ from typing import Any
 
 from ...core.errors import Problem
 from ...core.messages.message import Message
+from ...core.runs import training_states
 from ...core.runs.exit_codes import in_words
 from ...core.runs.run_folder import Run
 
@@ -35,14 +36,9 @@ def _advice(run: Run, code: int | None, began: bool) -> Message:
     return Message("queue.if_memory", advice=resuming(run)) if code in (None, -9) else resuming(run)
 
 
-def saved_step(run: Run) -> int | None:
-    """The step of the run's last training state; None if there is none."""
-    return max((int(path.name) for path in run.checkpoints.glob("[0-9]*") if path.name.isdigit()), default=None)
-
-
 def resuming(run: Run) -> Message:
     """From where the run can be resumed."""
-    step = saved_step(run)
+    step = training_states.newest_step(run)
     return Message("queue.resume_from", step=step) if step is not None else Message("queue.resume_anew")
 
 
