@@ -54,6 +54,14 @@ def wait_for_cause(members: Sequence[Member | Connection], is_over: Callable[[],
         time.sleep(POLL)
 
 
+def leave(members: Sequence[Member | Connection], code: int) -> None:
+    """Let these end after the first process, which has ended with this exit status."""
+    for member in members:
+        member.tell(ended=code)
+    for member in members:
+        member.wait(LEAVING)
+
+
 class Launch:
     """On the machine of the first process, which reports for all. lines: to the other machines."""
 
@@ -97,12 +105,12 @@ class Launch:
     def _ended(self) -> int:
         code = self.first.code
         assert code is not None
+        if code in FINE:
+            leave(self.others, code)
+            return code
+        why = {"failed": self.first.failure["failed"], "code": code} if self.first.failure else {}
         for line in self.lines:
-            line.tell(
-                ended=code, **({"failed": self.first.failure["failed"], "code": code} if self.first.failure else {})
-            )
-        for member in self.others if code in FINE else ():
-            member.wait(LEAVING)
+            line.tell(ended=code, **why)
         return code
 
 
@@ -142,8 +150,7 @@ class Help:
             say(f"error: {problem}")
             return FAILED
         if said["ended"] in FINE:
-            for member in self.members:
-                member.wait(LEAVING)
+            leave(self.members, said["ended"])
             say("the run is done." if said["ended"] == 0 else "the run is stopped.")
             return int(said["ended"])
         about: dict[str, Any] = {"number": 1, "count": self.count, "reason": exit_codes.in_words(said["ended"])}

@@ -1,7 +1,8 @@
 """What a worker and the launcher that started it say to each other, by the worker's standard input and output.
 
 Each message is one line: MARK and a JSON object. When the launcher is gone, for whatever reason, its end of standard
-input closes, and the worker ends at once: nobody else would end it.
+input closes, and the worker ends at once: nobody else would end it. It also does when the first process has ended in
+order: at a stop, the others may be in the middle of an exchange with it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ...core.errors import Problem
 MARK = "\x1e"  # ASCII's record separator: no library prints it
 GONE = 3  # exit status of a worker whose launcher is gone
 PATIENCE = 10.0  # seconds that a failed worker waits for the launcher to end it
-NEWS = 3.0  # seconds after an exchange broke in which the launcher says which process was the cause
+NEWS = 3.0  # seconds after an exchange broke in which the launcher says who was the cause, or that the run has ended
 
 
 class Leash:
@@ -36,6 +37,8 @@ class Leash:
             if "failed" in message:
                 self._failure = Problem.from_dict(message["failed"]), int(message["code"])
                 self._news.set()
+            elif "ended" in message:
+                os._exit(int(message["ended"]))
         os._exit(GONE)
 
     def failure(self, wait: bool) -> tuple[Problem, int] | None:

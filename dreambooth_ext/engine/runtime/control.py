@@ -232,7 +232,8 @@ class Follower(Control):
         return []
 
     def failure_of_another(self, wait: bool) -> tuple[Problem, int] | None:
-        return super().failure_of_another(wait) if self.leash and self.leash.tells_all else None
+        known = super().failure_of_another(wait)  # meanwhile the first process may end in order, and this one with it
+        return known if self.leash and self.leash.tells_all else None
 
     def tell_launcher(self, problem: Problem, code: int, is_exchange: bool) -> None:
         super().tell_launcher(problem, code, is_exchange)

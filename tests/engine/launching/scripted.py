@@ -1,7 +1,7 @@
 """A worker that only pretends, for the launcher: what the process of rank N does is in the variable DOES_N.
 
 `done`, `stopped`: after a command to stop. `fails`, `exchange`: tells it, and waits to be ended. `crashes`: dies.
-`loses`: tells that it lost another process as soon as it hears of none. `waits`: until it hears of a failure, which it
+`loses`: says that it lost another process, unless it is ended before. `waits`: until it hears of a failure, which it
 records. `hangs`: whatever it hears. A number behind it: after so many seconds.
 """
 
@@ -42,6 +42,10 @@ def main() -> int:
         time.sleep(2.0)
         leash.tell(known[0], known[1], is_exchange=False)
         return known[1]
+    if what == "loses":
+        leash.failure(wait=True)
+        print("it lost another process", flush=True)
+        leash.wait()
     if what in ("fails", "exchange"):
         leash.tell(Problem("device.missing", "device", device=f"cuda:{rank}"), 1, is_exchange=what == "exchange")
         leash.wait()

@@ -70,6 +70,12 @@ def test_a_failed_process_is_told_with_its_number_and_its_reason(run):
     assert problem["remedy"] == "Use auto or cpu, or check the card's driver." and problem["field"] == "device"
 
 
+def test_who_loses_the_first_process_because_it_ends_in_order_ends_with_it(run):
+    """As at a stop while they prepare: no failure is told, nor waited for."""
+    code, said, seconds = launch(run, "done", "loses")
+    assert code == 0 and "lost" not in said and seconds < 3
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")
 def test_who_crashed_is_the_cause_not_who_lost_it(run):
     code, _, seconds = launch(run, "waits", "exchange", "crashes 0.5")
