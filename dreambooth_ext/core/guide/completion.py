@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..config import stages
+from ..config import devices, stages
 from ..config.rates import is_zero
 from ..config.run_config import SETTINGS, RunConfig
 from ..config.stages import CompletedConfig
@@ -205,10 +205,15 @@ def _name_of_pictures(config: RunConfig, word: str = "") -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 
 
+def _pictures_of_step(config: RunConfig) -> int:
+    """How many pictures a step learns from, in all processes together."""
+    processes = devices.processes(config.device, config.processes)
+    return config.train_batch_size * config.gradient_accumulation_steps * processes
+
+
 def _complete_finetune(config: RunConfig, pictures: int, fill: Fill) -> None:
     if config.num_train_epochs is None:
-        batch = config.train_batch_size * config.gradient_accumulation_steps
-        steps = max(FINETUNE_LEAST_STEPS, FINETUNE_EPOCHS * -(-pictures // batch))
+        steps = max(FINETUNE_LEAST_STEPS, FINETUNE_EPOCHS * -(-pictures // _pictures_of_step(config)))
         reason = Message("guide.epochs", epochs=FINETUNE_EPOCHS, least=FINETUNE_LEAST_STEPS, count=pictures)
         fill("max_train_steps", steps, reason)
     fill("learning_rate", FINETUNE_RATE, Message("guide.finetune_rate"))
@@ -260,9 +265,8 @@ def _complete_hypernetwork(config: RunConfig, pictures: int, fill: Fill) -> None
 
 def _complete_unconditional(config: RunConfig, pictures: int, fill: Fill) -> None:
     if config.num_train_epochs is None and pictures:
-        batch = config.train_batch_size * config.gradient_accumulation_steps
         epochs, least = UNCONDITIONAL_EPOCHS, UNCONDITIONAL_LEAST_STEPS
-        steps = max(least, epochs * -(-pictures // batch))
+        steps = max(least, epochs * -(-pictures // _pictures_of_step(config)))
         fill("max_train_steps", steps, Message("guide.epochs", epochs=epochs, least=least, count=pictures))
     elif config.max_train_steps is None:  # of a data set that is still to be fetched
         fill("num_train_epochs", UNCONDITIONAL_EPOCHS, Message("guide.unconditional"))

@@ -85,7 +85,7 @@ class Order:
 
     def planned_epochs(self, steps: int, world: int = 1) -> float:
         """Return how many epochs a run of so many steps has; 0 if that is not known."""
-        return steps / self.steps(1, world)
+        return self.epochs(steps, world)
 
     # --- batches
 

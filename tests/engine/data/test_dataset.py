@@ -127,6 +127,7 @@ def test_ranks_and_micro_steps_share_an_epoch_without_gaps(tmp_path, vae, count,
         keys = [k for b in row[epoch * wanted : (epoch + 1) * wanted] for k in b]
         assert len(keys) == len(set(keys)) == count
     assert made.order.epoch_of(0, world) == 0 and made.order.epochs(wanted, world) == micros * world
+    assert made.order.planned_epochs(wanted, world) == micros * world
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 1), (2, 3)])

@@ -124,7 +124,8 @@ export class Summary {
 
     #epochs(of, steps, count) {
         const batches = Math.ceil(count / (of("train_batch_size") || 1)); // of an epoch; its last one may be smaller
-        return steps && batches ? (steps * (of("gradient_accumulation_steps") || 1)) / batches : null;
+        const processes = Math.max(of("processes") || 1, (of("device") || "").split(",").length); // each takes a batch of its own
+        return steps && batches ? (steps * (of("gradient_accumulation_steps") || 1) * processes) / batches : null;
     }
 
     #reason(name, { value: given, reason }) {
