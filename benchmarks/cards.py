@@ -36,6 +36,7 @@ RESOLVED: dict[str, Any] = {  # what a card and the guide answer, before anythin
     "frozen_precision": "bf16",
     "vae_tiling": "off",
     "offload": "off",
+    "distribution": "ddp",
     "learning_rate": 1e-5,
     "text_encoder_lr": 1e-5,
     "text_encoder_steps": 0,

@@ -1,7 +1,9 @@
 """What each card of several takes and exchanges, as the table in docs/scale.md: `python -m benchmarks.scale --write`.
 
 Counted from the models' sizes. A ring, by which NCCL and gloo average, sends and receives 2 (N - 1) / N times the
-gradients' bytes on each card in a step (Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, 2009).
+gradients' bytes on each card in a step (Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, 2009). That is a
+reduce-scatter and an all-gather of (N - 1) / N each; a sharded model takes a reduce-scatter of its gradients, and two
+all-gathers of its weights, in the forward and in the backward pass.
 """
 
 from __future__ import annotations
@@ -25,20 +27,23 @@ NETWORKS = {"1 Gbit/s": 1e9 / 8, "10 Gbit/s": 1e10 / 8, "100 Gbit/s": 1e11 / 8} 
 SETTINGS = {
     "SDXL in full": ("Full", {}),
     "SDXL in full, `weight_precision` bf16": ("Full", {"weight_precision": "bf16"}),
+    "SDXL in full, AdamW": ("Full", {"optimizer": "adamw"}),
+    "the same, `distribution` fsdp": ("Full", {"optimizer": "adamw", "distribution": "fsdp"}),
     "LoRA of SDXL, rank 16": ("LoRA, rank 16", {}),
 }
 
 
-def exchanged(gradients: float, count: int) -> float:
-    """Return the bytes that each of so many cards sends, and receives, to average so many bytes of gradients."""
-    return 2 * (count - 1) / count * gradients
+def exchanged(gradients: float, count: int, distribution: str = "ddp") -> float:
+    """Return the bytes that each of so many cards sends, and receives, in a step of so many bytes of gradients, which
+    are as many as those of weights."""
+    return (3 if distribution == "fsdp" else 2) * (count - 1) / count * gradients
 
 
 def bill(config: RunConfig, base: LatentBase, count: int) -> tuple[float, float]:
     """Return the bytes of memory that a card takes, and that it sends in a step."""
     memory = estimate(config.replace(processes=count), base, Subjects.of(config), draws=False)
     gradients = METHODS[config.method].share(config, base).learning * weight_bytes(config)
-    return memory, exchanged(gradients, count)
+    return memory, exchanged(gradients, count, config.distribution)
 
 
 def table() -> str:
@@ -47,10 +52,11 @@ def table() -> str:
     base = full_size("sdxl")
     for title, (method, settings) in SETTINGS.items():
         config = resolved(method, "sdxl").replace(**settings)
-        for count in COUNTS:
+        counts = COUNTS if config.distribution == "ddp" else COUNTS[1:]
+        for count in counts:
             memory, sent = bill(config, base, count)
             times = [seconds(sent / speed) for speed in NETWORKS.values()] if sent else [""] * len(NETWORKS)
-            cells = [title if count == 1 else "", str(count), f"{memory / 1e9:.1f} GB", size(sent), *times]
+            cells = [title if count == counts[0] else "", str(count), f"{memory / 1e9:.1f} GB", size(sent), *times]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

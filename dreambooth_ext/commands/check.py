@@ -99,12 +99,16 @@ def describe(plan: dict[str, Any]) -> list[str]:
         times = "not at all"
     pictures = f"{plan['pictures']}, class pictures {plan['class_pictures']}{kept}" if plan["pictures"] else "in shards"
     epochs = f" ({plan['epochs']:g} epochs)" if plan["epochs"] else ""
+    device = plan["device"]
+    if plan["processes"] > 1:
+        device += f", {plan['processes']} processes ({plan['distribution']})"
+    each = ", each process" if plan["processes"] > 1 else ""
     return [
         f"base       {plan['family']}, {plan['resolution']} pixels",
         f"pictures   {pictures}{encoded}",
         f"measured   {times}",
         f"steps      {plan['steps']}{epochs}, text encoder {plan['text_encoder_steps']}",
-        f"device     {plan['device']}, {plan['optimizer']}, precision {precision}",
-        f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}",
+        f"device     {device}, {plan['optimizer']}, precision {precision}",
+        f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}{each}",
         f"disk       up to {size(plan['disk'])} of {size(plan['disk_available'])} free",
     ]

@@ -12,6 +12,7 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from ..core.config.run_config import RunConfig
+from ..core.config.stages import ResolvedConfig
 from ..core.data.entry import Entry
 from ..core.data.picture_list import HASHED
 from ..core.errors import UserError
@@ -21,11 +22,13 @@ from .models.base_files import BaseFiles
 from .runtime import distributed
 
 
-def require_same_run(run: Run, base: BaseFiles) -> None:
-    """Raise UserError, in every process, if one reads other settings or another base than the first."""
+def require_same_run(run: Run, base: BaseFiles, config: ResolvedConfig) -> None:
+    """Raise UserError, in every process, if one reads other settings or another base than the first, or has chosen
+    another way to divide the work. config: resolved."""
     if distributed.processes() == 1:
         return
     known = {"settings": run.config.as_dict(), "base": base.digest, "folder": str(run.path)}
+    known |= {"distribution": config.distribution}
     everyone = gather_object([known])
     first = everyone[0]
     for number, theirs in enumerate(everyone, 1):
@@ -34,6 +37,9 @@ def require_same_run(run: Run, base: BaseFiles) -> None:
             raise UserError("machines.settings_differ", name, setting=name, **about)
         if first["base"] != theirs["base"]:
             raise UserError("machines.base_differs", base.field, **about)
+        if first["distribution"] != theirs["distribution"]:
+            ours = {"ours": first["distribution"], "theirs": theirs["distribution"]}
+            raise UserError("machines.distribution_differs", "distribution", number=number, **ours)
 
 
 def require_same_start(run: Run, entries: Iterable[Entry], step: int, config: RunConfig) -> None:

@@ -12,6 +12,7 @@ from ..core.checks.kept_gradients import are_freed
 from ..core.config.offload import offload_share
 from ..core.config.stages import ResolvedConfig
 from ..core.data.concepts import Subjects
+from ..core.facts.distribution import FSDP
 from ..core.facts.methods import FROZEN_METHODS, PROMPTED_METHODS, WHOLE_METHODS
 from ..core.facts.optimizer_facts import optimizer_facts, state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
@@ -19,9 +20,10 @@ from .methods import METHODS
 from .methods.common import frozen_text_bytes, frozen_unet_bytes
 from .models.base import Base
 from .models.base_model import LatentBase
+from .models.unconditional_base import PixelBase
 from .runtime.vae_bands import ON
 from .streaming.average import CARD_BYTES, is_apart
-from .streaming.units import numbers_on_card, unet_numbers
+from .streaming.units import numbers_on_card, sizes, unet_numbers
 from .training.footprint import Footprint
 from .training.pixel_backbone import PIXELS_AT_ONCE
 
@@ -41,6 +43,7 @@ COPIED_AT_MOST = 0.26e9  # bytes of those: SDXL's UNet has more layers within ch
 # Bytes for the largest kernel in float32, its gradient, its update and its rounding, where weights are bf16 and the
 # optimizer steps it whole. What slices take (optimization/slices.py) is less than the activations leave.
 STEPPED = 0.47e9
+UNITS_AT_ONCE = 4  # of a sharded model: weights, the next one's, gradients, and their buffer
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
@@ -59,8 +62,12 @@ def stages(
     each = _learning_bytes(config)
     counts = base.parameter_counts()
     vae, is_before = 4 * counts["vae"], config.cache_latents and not meanwhile
-    held = part.frozen + part.learning * each - outside(config, base)
-    held += _average(config, part) if config.use_ema else 0
+    is_sharded, share = config.distribution == FSDP, 1.0
+    if is_sharded:
+        share /= config.processes
+    held = part.frozen + share * part.learning * each - outside(config, base)
+    held += share * _average(config, part) if config.use_ema else 0
+    held += gathered(config, base) if is_sharded else 0
     held += (0 if is_before else vae) + _texts_that_stay(config, base, subjects)
     found: dict[str, float] = {}
     if draws:
@@ -70,12 +77,28 @@ def stages(
         found["latents"] = _encoding(config) + (vae if is_before else held)
         assert isinstance(base, LatentBase), "what has a VAE has text encoders"
         found["captions"] = _text_bytes(config, base)
-    gradients = weight_bytes(config) * part.learning
+    gradients = share * weight_bytes(config) * part.learning
     stay = gradients if config.processes > 1 else 0  # in buckets for their exchange; else between steps there are none
     found["training"] = held + stay + _step(config, base, part, 0 if stay else gradients)
     if config.validation_prompts or (config.validation_steps and not vae):
         found["previews"] = held + stay + _drawing(config, base)
     return {stage: size + PROCESS for stage, size in found.items()}
+
+
+def gathered(config: ResolvedConfig, base: Base) -> int:
+    """Return the bytes of what is there in full of a sharded model while a block computes: its largest unit and the
+    next one, its gradients, and the buffer in which they are exchanged; and all that lies outside of units, with its
+    gradients."""
+    if isinstance(base, LatentBase):
+        numbers = unet_numbers(base)
+    else:
+        assert isinstance(base, PixelBase), "there are two kinds"
+        numbers = base.unet_numbers()
+    units = sizes(numbers)
+    alone = sum(numbers.values()) - sum(units.values())
+    if config.text_encoder_steps and isinstance(base, LatentBase):
+        alone += sum(text["vocab_size"] * text["hidden_size"] for text in base.architecture.text_encoders)
+    return 4 * (UNITS_AT_ONCE * max(units.values(), default=0) + 2 * alone)
 
 
 def weight_bytes(config: ResolvedConfig) -> int:

@@ -19,13 +19,15 @@ from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
+from ..core.facts.distribution import DDP, FSDP
 from ..core.facts.methods import FROZEN_METHODS, WHOLE_METHODS
-from ..core.facts.optimizer_facts import AUTO, state_bytes
+from ..core.facts.optimizer_facts import AUTO, EVERYWHERE, state_bytes
 from ..core.guide import completion
 from ..core.messages.message import Message
 from ..core.system import files
 from ..core.verdict import measuring
 from . import memory_choices
+from .distribution import conditions as sharding
 from .formats import hub_upload
 from .memory_estimate import estimate, weight_bytes
 from .methods import METHODS
@@ -61,6 +63,8 @@ class Plan:
     epochs: float
     text_encoder_steps: int
     device: str
+    processes: int
+    distribution: str  # of several processes: "ddp", or "fsdp" for a model that is sharded
     optimizer: str
     mixed_precision: str
     weight_precision: str
@@ -85,6 +89,28 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
 
     Optimizers are tried on the current card, so the device must be set before (`take_device`).
     """
+    if devices.processes(config.device, config.processes) == 1:  # nothing is distributed
+        return _resolved(config.replace(distribution=DDP), base)
+    if config.distribution != AUTO:
+        return _resolved(config, base)
+    whole = _resolved(config.replace(distribution=DDP), base)
+    if not _fits_card(whole, base):
+        sharded = _resolved(config.replace(distribution=FSDP), base)
+        if not sharding.problems(sharded) and _fits_card(sharded, base):
+            return sharded
+    return whole
+
+
+def _fits_card(config: ResolvedConfig, base: Base) -> bool:
+    """Whether the estimate fits all of the card's memory: not what is free of it now, in which the processes of a run
+    differ. In a computer's memory, which they share, models are not sharded by themselves."""
+    if not config.device.startswith("cuda"):
+        return True
+    return estimate(config, base, Subjects.of(config), draws=False) <= memory.total(torch.device(config.device))
+
+
+def _resolved(config: CompletedConfig, base: Base) -> ResolvedConfig:
+    """Return the same for a known `distribution`."""
     device = choose_device(config.device)
     cuda = device.type == "cuda"
     answers: dict[str, Any] = {"device": str(device), "processes": devices.processes(config.device, config.processes)}
@@ -101,7 +127,8 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
     if config.mixed_precision == "auto":
         answers["mixed_precision"] = half_precision(device) if cuda else "no"
     if config.optimizer == AUTO:
-        answers["optimizer"] = choose_optimizer(config.method, torch.device(device.type))
+        is_sharded = config.distribution == FSDP
+        answers["optimizer"] = EVERYWHERE if is_sharded else choose_optimizer(config.method, torch.device(device.type))
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
     if config.offload == OPEN:
@@ -140,7 +167,8 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     if config.latent_sampling != "random" and not config.cache_latents:
         found.append(Problem("plan.latents_not_cached", "latent_sampling"))
     found += _optimizer_problems(config) + _weight_problems(config)
-    found += _frozen_problems(config) + _xformers_problems(config) + conditions.problems(config)
+    found += _frozen_problems(config) + _xformers_problems(config)
+    found += conditions.problems(config) + sharding.problems(config)
     if config.compile == "on" and (why := compilation.obstacle(config)):
         found.append(Problem("plan.compile_impossible", "compile", reason=why))
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
@@ -323,6 +351,8 @@ def make_plan(
         epochs=round(epochs, 2),
         text_encoder_steps=min(steps, config.text_encoder_steps or 0),
         device=config.device,
+        processes=config.processes,
+        distribution=config.distribution,
         optimizer=config.optimizer,
         mixed_precision=config.mixed_precision,
         weight_precision=config.weight_precision,

@@ -153,7 +153,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         for warning in plan.warnings(asked, config, base):
             control.warn(warning)
         accelerator = make_accelerator(config)
-        agreement.require_same_run(run, base.files)
+        agreement.require_same_run(run, base.files, config)
         kernels.choose(config)
         config, subjects = with_pictures(config, base, run, control, accelerator, is_old)
         first = check_resources(config, subjects, base, run, control)

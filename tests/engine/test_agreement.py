@@ -32,13 +32,17 @@ def gathered(monkeypatch):
 def test_settings_and_base_are_compared(tmp_path, gathered):
     run = run_folder.create(tmp_path / "runs", RunConfig(name="a", learning_rate=1e-5))
     base = SimpleNamespace(digest="abc", field="base_model")
-    agreement.require_same_run(run, base)
+    config = SimpleNamespace(distribution="ddp")
+    agreement.require_same_run(run, base, config)
+    gathered["distribution"] = "fsdp"
+    with pytest.raises(UserError, match="distribution: process 2 would train with distribution ddp, the first"):
+        agreement.require_same_run(run, base, config)
     gathered["base"] = "abd"
     with pytest.raises(UserError, match="base_model: process 2 opens another base"):
-        agreement.require_same_run(run, base)
+        agreement.require_same_run(run, base, config)
     gathered["settings"] = run.config.replace(learning_rate=1e-6).as_dict()
     with pytest.raises(UserError, match=r"learning_rate: process 2 reads another learning_rate in .* than the first"):
-        agreement.require_same_run(run, base)
+        agreement.require_same_run(run, base, config)
 
 
 def entries(folder, captions: tuple[str, ...]) -> list[Entry]:
@@ -69,7 +73,7 @@ def test_pictures_captions_their_order_and_the_step_are_compared(tmp_path, gathe
 
 def test_a_process_alone_agrees_with_itself(monkeypatch):
     monkeypatch.setattr(agreement, "gather_object", None)
-    agreement.require_same_run(None, None)
+    agreement.require_same_run(None, None, None)
     agreement.require_same_start(None, [], 0, None)
 
 

@@ -29,7 +29,7 @@ from ..guide import completion, tables
 from ..messages.message import Message, reason_of
 from ..shards import shard_checks
 from ..system.files import expanded
-from . import base_header, method_checks, without_effect
+from . import base_header, method_checks, sharding_checks, without_effect
 
 RESOLUTION_STEP = 64
 SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the levels that they have
@@ -119,6 +119,7 @@ def problems(config: RunConfig, asked: RunConfig | None = None, subjects: Subjec
     found += rate_problems(config, config.max_train_steps)
     found += _length_problems(config)
     found += _device_problems(config)
+    found += sharding_checks.problems(config)
     found += _loss_problems(config)
     found += _mask_problems(config, subjects)
     found += _preview_problems(config)

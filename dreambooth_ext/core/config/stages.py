@@ -25,7 +25,7 @@ _OFF: Mapping[str, Any] = {
 }
 _AUTOMATIC = (
     *("prediction_type", "optimizer", "device", "mixed_precision", "attention"),
-    *("clip_grad_mode", "weight_precision", "frozen_precision", "vae_tiling", "compile", "offload"),
+    *("clip_grad_mode", "weight_precision", "frozen_precision", "vae_tiling", "compile", "offload", "distribution"),
 )
 
 

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
+from ..distribution.sharding import load_whole, own, whole_state
 from ..formats.checkpoint_file import export_checkpoint
 from ..formats.verified_write import Exported
 from ..models.base_model import LatentBase
@@ -84,7 +85,7 @@ class FullTraining:
         if keeps_base:
             halve_layers(backbone.keep_base_unet(), weight_dtype)
         if saved:
-            unet.load_state_dict(dict(saved["unet"]))
+            load_whole(unet, saved["unet"])
         self._live = {"unet": unet, **self._live}
         backbone.place(accelerator)
 
@@ -92,14 +93,11 @@ class FullTraining:
         """Return the parameter groups that learn from here on. The UNet comes first, so that groups removed later are
         the last."""
         rates = component_rates(self.config)
-        return [
-            {"name": name, "rate": rates[name], "params": list(module.parameters())}
-            for name, module in self._live.items()
-        ]
+        return [{"name": name, "rate": rates[name], "params": own(module)} for name, module in self._live.items()]
 
     def averaged(self) -> list[nn.Parameter]:
         """Return the parameters that the moving average tracks."""
-        return list(self._live["unet"].parameters())
+        return own(self._live["unet"])
 
     def enter(self, step: int) -> None:
         """Called before each step. Removes what stops learning at this step from the parameter groups."""
@@ -111,11 +109,11 @@ class FullTraining:
 
     def state_dict(self) -> dict[str, Mapping[str, Tensor]]:
         """Return the trained weights by component, under diffusers' names."""
-        return {name: module.state_dict() for name, module in self._live.items()} | self._frozen
+        return {name: whole_state(module) for name, module in self._live.items()} | self._frozen
 
     def load_state_dict(self, weights: Weights) -> None:
         for name, module in self._live.items():
-            module.load_state_dict(dict(weights[name]))
+            load_whole(module, weights[name])
 
     def about(self) -> dict[str, str]:
         """Return no metadata beyond what every model has."""
@@ -130,8 +128,9 @@ class FullTraining:
         accelerator = self.accelerator
         paths = {name: self.folder / f"{name}.safetensors" for name in TEXT_PARTS if name in self._live}
         for name, path in paths.items():
+            state = whole_state(self._live[name])
             if accelerator.is_main_process:
-                save_tensors(self._live[name].state_dict(), path)
+                save_tensors(state, path)
         accelerator.wait_for_everyone()
         for name, path in paths.items():
             self._frozen[name] = open_tensors(path)

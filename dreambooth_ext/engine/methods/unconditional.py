@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
+from ..distribution.sharding import load_whole, own, whole_state
 from ..formats.ddpm_folder import export_pipeline
 from ..formats.verified_write import Exported
 from ..models.unconditional_base import PixelBase
@@ -75,7 +76,7 @@ class UnconditionalTraining:
 
     def averaged(self) -> list[nn.Parameter]:
         """Return the parameters that the moving average tracks: all that learn."""
-        return list(self.unet.parameters())
+        return own(self.unet)
 
     def enter(self, step: int) -> None:
         """Called before each step. Nothing stops learning before the end."""
@@ -84,10 +85,10 @@ class UnconditionalTraining:
         return self.backbone.loss(self.objective, batch, generator)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        return {"unet": self.unet.state_dict()}
+        return {"unet": whole_state(self.unet)}
 
     def load_state_dict(self, weights: Weights) -> None:
-        self.unet.load_state_dict(dict(weights["unet"]))
+        load_whole(self.unet, weights["unet"])
 
     def about(self) -> dict[str, str]:
         """Return no metadata beyond what every model has."""
@@ -95,4 +96,4 @@ class UnconditionalTraining:
 
     def export(self, base: PixelBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """Write a diffusers pipeline folder."""
-        return export_pipeline(base, self.unet.state_dict(), path, options["precision"], options["metadata"])
+        return export_pipeline(base, whole_state(self.unet), path, options["precision"], options["metadata"])

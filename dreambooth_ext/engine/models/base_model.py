@@ -145,6 +145,17 @@ class LatentBase:
     def fill_unet(self, unet: nn.Module, precision: torch.dtype | Precision) -> None:
         self._load("unet", unet, precision)
 
+    def put_unet(self, put: Callable[[str, Tensor], None]) -> None:
+        """Read the UNet tensor by tensor into `put`, for a process that holds a part of it. Raises UserError."""
+        sizes = {}
+        for key, tensor in self.source.read("unet"):
+            self._require_finite("unet", key, tensor)
+            put(key, tensor)
+            sizes[key] = torch.empty_like(tensor, device="meta")
+        self.source.close()
+        memory.trim()
+        self._fill("unet", self.empty_unet(), sizes)
+
     def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
         return self._build("vae", self._maker("vae"), dtype)
 

@@ -114,6 +114,10 @@ class PixelBase:
     def parameter_counts(self) -> dict[str, int]:
         return {"unet": sum(math.prod(shape) for shape in self._shapes.values()), "vae": 0, "text_encoders": 0}
 
+    def unet_numbers(self) -> dict[str, int]:
+        """Return how many numbers each of the UNet's parameters has."""
+        return {name: math.prod(shape) for name, shape in self._shapes.items()}
+
     @property
     def activations(self) -> float:
         """Bytes of activations per picture of 64 x 64 pixels, in float32 (see `Base.activations`).

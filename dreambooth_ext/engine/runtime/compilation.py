@@ -39,6 +39,8 @@ def obstacle(config: ResolvedConfig) -> Message | None:
         return Message("plan.compile_compiler", names=", ".join(compilers))
     if config.offload != "off":
         return Message("plan.compile_offload")
+    if config.distribution == "fsdp":
+        return Message("plan.compile_sharded")
     return None
 
 

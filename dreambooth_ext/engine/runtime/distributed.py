@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from accelerate.utils import broadcast_object_list, reduce
+from accelerate.utils import broadcast_object_list, gather_object, reduce
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
@@ -79,6 +79,18 @@ def number_of_first(number: int) -> int:
     return int(from_first([str(number)])[0])
 
 
+def of_all(thing: Thing) -> list[Thing]:
+    """Return what each process gives, in the order of their ranks. All of them have to come here."""
+    return gather_object([thing])
+
+
+def of_first(thing: Thing) -> Thing:
+    """Return what the first process gives, in all processes."""
+    box = [thing]
+    broadcast_object_list(box)
+    return box[0]
+
+
 @dataclass(frozen=True)
 class Company:
     """The processes that do something together, as one of them sees it."""
@@ -97,6 +109,4 @@ class Company:
 
 def from_first(commands: list[str]) -> list[str]:
     """Return the first process's commands in all processes."""
-    box = [commands]
-    broadcast_object_list(box)
-    return box[0]
+    return of_first(commands)

@@ -100,10 +100,12 @@ def spared(problem: Problem, warn: Callable[[Problem], None]) -> Iterator[None]:
         warn(problem)
 
 
-def in_batches(function: Callable[[Any], Result], items: Sequence[Any], at_once: int) -> Iterator[Result]:
+def in_batches(
+    function: Callable[[Any], Result], items: Sequence[Any], at_once: int, halves: bool = True
+) -> Iterator[Result]:
     """Yield `function` of successive batches of `at_once` items, halving the size whenever memory runs out.
 
-    Raises what `function` raises; running out of memory only if a single item was too much.
+    Raises what `function` raises; running out of memory only if a single item was too much, or without `halves`.
     """
     start = 0
     while start < len(items):
@@ -111,7 +113,7 @@ def in_batches(function: Callable[[Any], Result], items: Sequence[Any], at_once:
         try:
             result, done = function(batch), True
         except (RuntimeError, MemoryError) as error:
-            if len(batch) == 1 or not is_out_of_memory(error):
+            if not halves or len(batch) == 1 or not is_out_of_memory(error):
                 raise
             done = False  # retry outside this block: the error keeps all intermediate tensors alive
         if not done:

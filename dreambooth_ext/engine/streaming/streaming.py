@@ -159,9 +159,9 @@ class Streaming:
         return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
-def place(accelerator: Accelerator, unet: nn.Module, share: float) -> list[Streaming]:
-    """Set up mixed precision for a UNet, and move it to its device; if a `share` of it is to live outside, all else of
-    it. Returns its streaming, if there is one."""
+def place(accelerator: Accelerator, unet: nn.Module, share: float, is_there: bool = False) -> list[Streaming]:
+    """Set up mixed precision for a UNet, and move it to its device unless it is there; if a `share` of it is to live
+    outside, all else of it. Returns its streaming, if there is one."""
     found = [Streaming(unet, share, accelerator.device)] if share else []
-    accelerator.prepare_model(unet, device_placement=not found, evaluation_mode=True)
+    accelerator.prepare_model(unet, device_placement=not found and not is_there, evaluation_mode=True)
     return found

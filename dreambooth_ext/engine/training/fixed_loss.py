@@ -28,6 +28,7 @@ from ...core.verdict.measuring import BINS, Sizes
 from ...core.verdict.words import subject_words
 from ..data.dataset import Dataset
 from ..data.picture import Picture
+from ..runtime import distributed
 from ..runtime.seeds import generator
 from ..tensors.tensor_file import open_tensors, save_tensors
 from .method import Method
@@ -56,13 +57,15 @@ class Sample:
 class FixedLoss:
     """A run's measurements. Call `begin` before the first step, or `resume` after a later one.
 
-    held, classes, learned: the pictures to take in turn. history: the measurements so far, as in their events.
+    held, classes, learned: the pictures to take in turn. history: the measurements so far, as in their events. Where
+    models are sharded all processes measure together, with what the first one's folder has, and it alone writes.
     """
 
     def __init__(self, config: ResolvedConfig, dataset: Dataset, folder: Path, total: int, resumed: bool):
         self.config, self.dataset, self.path = config, dataset, folder / FILE
         self.history: list[dict[str, Any]] = []
-        self._known = Known.read(self.path) if resumed else None
+        known = Known.read(self.path) if resumed else None
+        self._known = distributed.of_first(known) if config.distribution == "fsdp" else known
         own = [picture for picture in dataset.pictures if not picture.entry.is_class]
         self._of_class = [picture for picture in dataset.pictures if picture.entry.is_class]
         self._pictures = self._in_turn(own)
@@ -127,7 +130,9 @@ class FixedLoss:
             if self.plan.sizes.drift:
                 self._samples["drift"] = self._of_base(method, device)
             self._base = self._losses(method, device, PARTS)
-        Known(self.plan.sizes, self._base, self._samples.get("drift", []), self._fingerprint()).write(self.path)
+        self._known = Known(self.plan.sizes, self._base, self._samples.get("drift", []), self._fingerprint())
+        if distributed.is_first():
+            self._known.write(self.path)
 
     def resume(self, events: Sequence[dict[str, Any]], step: int) -> None:
         """Restore the measurements up to `step` from the run's events. Of a step measured twice, the later counts."""

@@ -23,6 +23,7 @@ from ..conditioning.text_encoding import Conditioning, TextStack
 from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
+from ..distribution.sharding import Shards, plain, shards_of
 from ..models.base_model import LatentBase
 from ..quantisation.precision import CPU, Precision, of_frozen, of_reading
 from ..runtime import memory, vae_bands
@@ -51,6 +52,7 @@ class LatentBackbone:
     # makes the UNet the base's for a while, where the base's own prediction is a second target
     base_unet: Callable[[], AbstractContextManager[nn.Module]] | None = None
     frozen_unet: nn.Module | None = None  # a copy of the base's, where all of the UNet learns
+    is_sharded: bool = False  # each process holds a part of what learns
     offload: float = 0.0  # share of the UNet that lives in the computer's memory
     streamings: list[Streaming] = field(default_factory=list)  # of the UNets, if it is not 0
     fill_unet: Callable[[], None] | None = None  # reads the UNet's weights, straight onto its device
@@ -69,13 +71,16 @@ class LatentBackbone:
         (`distribution.exchange` says why). Where not told to place them, it imports much to ask whether it may.
         """
         for unet in filter(None, (self.unet, self.frozen_unet)):
-            self.streamings += place(accelerator, unet, self.offload)
+            self.streamings += place(accelerator, unet, self.offload, self.is_sharded)
         if self.prompts.training:
             text = self.prompts.stack
             text.encoders = [
                 accelerator.prepare_model(encoder, device_placement=True, evaluation_mode=True)
                 for encoder in text.encoders
             ]
+            if self.is_sharded:
+                for encoder in text.encoders:
+                    Shards(encoder, accelerator.device)
 
     def keep_base_unet(self) -> nn.Module:
         """Keep a copy of the UNet as it is now, for the base's own predictions. Call it before `place`."""
@@ -87,8 +92,11 @@ class LatentBackbone:
         """Undo `place` for the text encoders, and return them.
 
         accelerate's `unwrap_model` does so, too, but first imports PyTorch's compiler to ask whether they are compiled.
+        Of sharded ones each process gets all.
         """
-        for encoder in self.prompts.stack.encoders:
+        text = self.prompts.stack
+        text.encoders = [plain(encoder) if shards_of(encoder) else encoder for encoder in text.encoders]
+        for encoder in text.encoders:
             if forward := vars(encoder).pop("_original_forward", None):
                 encoder.forward = forward
         return self.prompts.stack.encoders
@@ -218,6 +226,9 @@ def assemble(
     if share:  # it lives in the computer's memory
         of_unet = dataclasses.replace(of_unet, device=CPU)
     made.fill_unet = lambda: base.fill_unet(unet, of_unet)
+    if config.distribution == "fsdp":  # no process ever holds all of it
+        made.is_sharded = True
+        made.fill_unet = lambda: base.put_unet(Shards(unet, device).put)
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
-from ...core.errors import Problem
+from ...core.errors import Problem, UserError
 from ...core.messages.message import Message
 from ...core.runs import events
 from ..data.batch import Batch
@@ -34,6 +34,8 @@ from .loop_state import LoopState
 from .measurements import Measurements
 from .method import Method
 from .run_outputs import Saver
+
+COMMON = ("training.loss_not_finite", "training.gradients_not_finite")
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Loop:
         state = self.state
         self.control.status("training", step=state.step, total=self.total)
         due = self.saver.is_due(state.step, self.total)
-        if due and self.config.save_intermediate_models and not self.saver.has_model(state.step):
+        if due and self.config.save_intermediate_models and self._lacks(self.saver.has_model):
             self._save_model(final=False)  # the worker was killed after saving the state
         if state.step:
             self.measurements.resume()
@@ -75,8 +77,12 @@ class Loop:
             self._measure()
         if self.measurements.validation.is_due(0):
             self._validate()
-        if self.config.validation_steps and self.config.base_model and not self.saver.has_previews(0):
+        if self.config.validation_steps and self.config.base_model and self._lacks(self.saver.has_previews):
             self._sample()
+
+    def _lacks(self, has: Callable[[int], bool]) -> bool:
+        """Whether the first process's folder lacks this step's files: it alone is sure to have them."""
+        return distributed.of_first(not has(self.state.step))
 
     def _train(self) -> None:
         """Train step by step until the last step or a command to stop."""
@@ -103,6 +109,8 @@ class Loop:
         try:
             yield
         except Exception as error:
+            if self.state.sharded and not is_common(error):
+                raise  # the state is gathered by all processes, and the others know nothing of this
             self.control.rescue()
             traceback.clear_frames(error.__traceback__)  # they hold the step's graph, which may fill the memory
             memory.release()
@@ -112,9 +120,17 @@ class Loop:
                 self.control.update(step=state.step)  # fewer, if it was read late that one is wrong
                 self._note_state(wait=True)
                 state.settle()
-                if state.savable and training_state.is_of_use(self.method.state_dict(), state.optimizer.optimizer):
+                if state.savable and self._is_of_use():
                     self._save_state(limit=None)  # earlier states stay until training has resumed from this one
             raise
+
+    def _is_of_use(self) -> bool:
+        """Whether the state is worth resuming from. Of sharded models, every process looks at its parts."""
+        state = self.state
+        if not state.sharded:
+            return training_state.is_of_use(self.method.state_dict(), state.optimizer.optimizer)
+        parts = {str(index): parameter for index, parameter in enumerate(state.parameters)}
+        return all(distributed.of_all(training_state.is_of_use({"": parts}, state.optimizer.optimizer)))
 
     def _enter(self, reading: Reading) -> None:
         """Drop what stops learning at this step. A command to stop that arrives meanwhile waits for the next step."""
@@ -220,7 +236,8 @@ class Loop:
         if not limit:
             return None
         self.accelerator.unscale_gradients()
-        return clip(self.state.parameters, limit, self.config.clip_grad_mode)
+        common = self.state.sharded.common_norm if self.state.sharded else None
+        return clip(self.state.parameters, limit, self.config.clip_grad_mode, common)
 
     def _report(self, reading: Reading) -> None:
         """Report a step: at once, or beside the next one if its numbers are read late."""
@@ -286,15 +303,17 @@ class Loop:
         state = self.state
         self._tell()
         self._note_state(wait=True)  # one at a time
-        if state.step == state.saved or not self.accelerator.is_main_process:
+        if state.step == state.saved or not self._takes_part:
             return  # also at the start, when nothing has been learned yet
         state.settle()
         batches = self.dataset.order.consumed(state.step, self.accelerator.num_processes)
-        trainer, weights = {**state.trainer(), **self.dataset.place(batches)}, self.method.state_dict()
-        keeping = {"limit": self.config.checkpoints_total_limit, **keeping}
-        folder = self.control.run.checkpoints
-        with self._saving():
-            state.writer.begin(folder, state.step, weights, trainer, meanwhile=meanwhile, **keeping)
+        trainer, weights = state.trainer(self.method.averaged()), self.method.state_dict()
+        if self.accelerator.is_main_process:
+            trainer |= self.dataset.place(batches)
+            limit = keeping.get("limit", self.config.checkpoints_total_limit)
+            saved = (self.control.run.checkpoints, state.step, weights, trainer, limit)
+            with self._saving():
+                state.writer.begin(*saved, meanwhile=meanwhile, are_copies=state.sharded is not None)
         state.saved = state.step
         self._note_state()
 
@@ -308,11 +327,19 @@ class Loop:
         if saved:
             self.control.events.append("checkpoint", step=saved.step, path=str(saved.path))
 
+    @property
+    def _takes_part(self) -> bool:
+        """Whether this process does what only the first one's files show: of sharded models all run it together."""
+        return self.accelerator.is_main_process or self.state.sharded is not None
+
     def _save_model(self, final: bool, stops: bool = False) -> None:
         self._tell()
-        if not self.accelerator.is_main_process:
+        if not self._takes_part:
             return
         with self._saving(), self._averaged():
+            if not self.accelerator.is_main_process:
+                self.method.state_dict()  # which the first one exports
+                return
             try:
                 self.saver.model(self.state.step, final, stops)
             except NothingLearned as error:
@@ -338,10 +365,10 @@ class Loop:
 
     def _sample(self) -> None:
         self._tell()
-        if not self.accelerator.is_main_process:
+        if not self._takes_part:
             return
         problem = Problem("training.preview_out_of_memory", "validation_prompts")
-        with memory.spared(problem, self.control.warn), self._averaged():
+        with self.state.sparing(problem, self.control.warn), self._averaged():
             self.saver.preview(self.state.step)
         memory.release()
 
@@ -355,6 +382,11 @@ class Loop:
     def _validate(self) -> None:
         self._tell()
         self.measurements.validate()
+
+
+def is_common(error: Exception) -> bool:
+    """Whether all processes of a run raise this error at the same step: its numbers are common to all."""
+    return isinstance(error, UserError) and error.problem.code in COMMON
 
 
 assert set(events.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

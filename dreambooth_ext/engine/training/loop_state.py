@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from ...core.checks.kept_gradients import BEFORE, are_freed
 from ...core.config.stages import ResolvedConfig
+from ...core.errors import Problem
 from ...core.facts.optimizer_facts import optimizer_facts
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
 from ..distribution.exchange import Exchange
+from ..distribution.sharded_loss import ShardedLoss
 from ..optimization.fused_backward import FusedBackward
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
@@ -65,7 +67,7 @@ class LoopState:
     schedules: RateSchedules
     single: SingleSteps  # the optimizer, parameter by parameter
     fused: FusedBackward | None  # None: the optimizer steps after the backward pass, as usual
-    exchange: Exchange | None  # of gradients; None: there is one process
+    exchange: Exchange | ShardedLoss | None  # of gradients; None: there is one process
     ema: EMAModel | None  # moving average of the method's `averaged()`
     averages: bool  # what the optimizer learns are averages of its own
     scaler: torch.amp.GradScaler | None  # fp16's
@@ -80,6 +82,11 @@ class LoopState:
     streamings: list[Streaming] = field(default_factory=list)
     pace: Pace = field(default_factory=Pace)
     writer: StateWriter = field(default_factory=StateWriter)
+
+    @property
+    def sharded(self) -> ShardedLoss | None:
+        """The exchange of models that are sharded, whose passes, averages and saves all processes run together."""
+        return self.exchange if isinstance(self.exchange, ShardedLoss) else None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -124,14 +131,17 @@ class LoopState:
             self.exchange.follow(self.parameters)
         memory.release()
 
-    def trainer(self) -> dict[str, Any]:
-        """Return what a training state stores beside the weights: optimizer, moving average and loss scale."""
-        return {
+    def trainer(self, averaged: list[nn.Parameter]) -> dict[str, Any]:
+        """Return what a training state stores beside the weights: optimizer, moving average and loss scale. Of sharded
+        models it is gathered by all processes together, and the first one's is whole. averaged: by the moving average.
+        """
+        trainer = {
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "norm": self.fused.norm if self.fused else None,
         }
+        return self.sharded.whole_trainer(trainer, self.parameters, averaged) if self.sharded else trainer
 
     def settle(self) -> None:
         """Wait until what lives in the computer's memory is whole there, before it is read or changed."""
@@ -158,6 +168,11 @@ class LoopState:
         finally:
             self.settle()
             self.ema.restore(parameters)
+
+    def sparing(self, problem: Problem, warn: Callable[[Problem], None]) -> contextlib.AbstractContextManager[None]:
+        """Warn where memory runs out for work that training can do without. Not of sharded models: the other processes
+        would wait in the passes that this one has left."""
+        return contextlib.nullcontext() if self.sharded else memory.spared(problem, warn)
 
     def averaged_by_optimizer(self) -> contextlib.AbstractContextManager[None]:
         """The same, for averages that the optimizer makes by itself."""
@@ -191,8 +206,12 @@ def begin(
         homeward = [streaming.lanes.outbound for streaming in method.backbone.streamings]
         ema = make_average(method.averaged(), accelerator.device, homeward, average_options(config))
     step, scaler = 0, accelerator.scaler
+    sharded = ShardedLoss(method.loss, method.backbone.modules()) if config.distribution == "fsdp" else None
     if resumed:
-        step, known = resumed.step, resumed.trainer()
+        step, known = resumed.step, resumed.trainer(mapped=sharded is not None)
+        if sharded:
+            learning = [parameter for group in groups for parameter in group["params"]]
+            known = sharded.own_trainer(known, learning, method.averaged())
         if "batches" in known:  # else an earlier version wrote it, with as many processes as there are now
             dataset.go_on(step, known)
         load_state(optimizer.optimizer, known["optimizer"])
@@ -208,8 +227,9 @@ def begin(
         assert fused or not any(streaming.learns for streaming in streams), "streaming.conditions"
         for streaming in streams:
             streaming.carry(optimizer.optimizer)
-    several = accelerator.num_processes > 1
-    exchange = Exchange(method.loss, [p for group in groups for p in group["params"]]) if several else None
+    exchange: Exchange | ShardedLoss | None = sharded
+    if accelerator.num_processes > 1 and not sharded:
+        exchange = Exchange(method.loss, [p for group in groups for p in group["params"]])
     ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
     return LoopState(
         config=config,

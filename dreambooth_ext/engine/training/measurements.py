@@ -46,7 +46,7 @@ class Measurements:
     def measure(self, total: int) -> bool:
         """Measure what the run has learned. Returns True if it is to end before step `total`, having warned of it."""
         step = self.state.step
-        found = self._measured() if self.accelerator.is_main_process else None
+        found = self._measured() if self._takes_part else None
         ends = bool(found) and self.config.stop_when_good and step < total and self.fixed.has_ended()
         if not distributed.from_first(["stop"] if ends else []):
             return False
@@ -59,7 +59,7 @@ class Measurements:
         found: dict[str, Any] | None = {}  # if memory runs out
         try:
             problem = Problem("training.measuring_out_of_memory", "measure_progress")
-            with memory.spared(problem, self.control.warn), self._averaged():
+            with self.state.sparing(problem, self.control.warn), self._averaged():
                 found = self.fixed.measure(self.method, self.accelerator.device, self.state.step)
         except UserError as error:
             self.control.warn(error.problem)
@@ -73,10 +73,10 @@ class Measurements:
 
     def validate(self) -> None:
         """Measure the loss on the held-out pictures."""
-        if not self.accelerator.is_main_process:
+        if not self._takes_part:
             return
         loss, problem = None, Problem("training.validation_out_of_memory", "validation_split")
-        with memory.spared(problem, self.control.warn), self._averaged():
+        with self.state.sparing(problem, self.control.warn), self._averaged():
             loss = measure(self.config, self.method, self.dataset, self.accelerator.device)
         if loss is None:
             memory.release()
@@ -92,6 +92,10 @@ class Measurements:
             now, lowest = self.validation.at(self.state.step), self.validation.at(best)
             known: dict[str, Any] = {"lowest": f"{lowest:.4g}", "best": best, "now": f"{now:.4g}"}
             self.control.warn(Problem("training.overfitting", "validation_split", **known))
+
+    @property
+    def _takes_part(self) -> bool:
+        return self.accelerator.is_main_process or self.state.sharded is not None
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
         return self.state.averaged(self.method.averaged())

@@ -18,6 +18,7 @@ from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 from ..data.batch import Batch
 from ..data.dataset import Dataset
+from ..distribution.sharding import Shards, shards_of
 from ..models.unconditional_base import PixelBase
 from ..runtime import memory
 from ..sampling.sampler import Progress, evaluating
@@ -33,12 +34,15 @@ class PixelBackbone:
     """The counterpart of `LatentBackbone` without text or latents: a UNet that works on pixels in [-1, 1]."""
 
     unet: nn.Module
+    is_sharded: bool = False  # each process holds a part of it
     offload: float = 0.0  # share of it that lives in the computer's memory
     streamings: list[Streaming] = field(default_factory=list)
 
     def place(self, accelerator: Accelerator) -> None:
-        """Move the UNet to its device and set up mixed precision."""
-        self.streamings += place(accelerator, self.unet, self.offload)
+        """Move the UNet to its device, or this process's part of it, and set up mixed precision."""
+        if self.is_sharded:
+            Shards(self.unet, accelerator.device)
+        self.streamings += place(accelerator, self.unet, self.offload, self.is_sharded)
 
     def modules(self) -> list[nn.Module]:
         """Return all models that take part in `loss`."""
@@ -67,7 +71,8 @@ class PixelBackbone:
         """Draw one preview: a grid of pictures, each with its own seed."""
         seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
         scheduler = DDPMScheduler.from_config(base.scheduler_config)
-        pictures = sample_pixels(self.unet, scheduler, seeds, config.resolution, config.ddpm_num_inference_steps, told)
+        steps = config.ddpm_num_inference_steps
+        pictures = sample_pixels(self.unet, scheduler, seeds, config.resolution, steps, told)
         yield Drawn(0, "", config.validation_seed, grid(pictures))
 
 
@@ -83,7 +88,7 @@ def assemble(
     unet = base.unet()
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return PixelBackbone(unet, offload_share(config.offload))
+    return PixelBackbone(unet, config.distribution == "fsdp", offload_share(config.offload))
 
 
 @torch.no_grad()
@@ -107,7 +112,12 @@ def sample_pixels(
             progress(len(pictures) * total + done, len(seeds) * total)
 
     at_once = max(1, PIXELS_AT_ONCE // size**2)
-    for batch in memory.in_batches(lambda some: _draw(unet, scheduler, some, size, steps, told), seeds, at_once):
+    halves = shards_of(unet) is None  # else the other processes wait in the passes that this one has left
+
+    def draw(some: Sequence[int]) -> list[Image.Image]:
+        return _draw(unet, scheduler, some, size, steps, told)
+
+    for batch in memory.in_batches(draw, seeds, at_once, halves):
         pictures += batch
     return pictures
 

@@ -20,6 +20,7 @@ from ..formats import hub_upload
 from ..formats.metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
 from ..formats.verified_write import Exported
 from ..models.base import Base
+from ..runtime import distributed
 from ..runtime.control import Control
 from .method import CarriedByPictures, Method
 
@@ -40,10 +41,11 @@ class Saver:
         self.run, self.config, self.base = run, config, base
         self.method, self.control, self.dataset, self.accelerator = method, control, dataset, accelerator
         self._told_of_base = False
+        self._is_first = accelerator.is_main_process
         self._writer = self._open_tracker()
 
     def _open_tracker(self):
-        if self.config.report_to != "tensorboard" or not self.accelerator.is_main_process:
+        if self.config.report_to != "tensorboard" or not self._is_first:
             return None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -195,20 +197,26 @@ class Saver:
         return Image.open(drawn[-1]) if drawn else None
 
     def preview(self, step: int) -> None:
-        """Draw the preview prompts with the current weights. This does not affect training."""
-        config = self.config
+        """Draw the preview prompts with the current weights. This does not affect training. Where models are sharded,
+        all processes draw them and the first one writes them."""
+        config, sharded = self.config, self.config.distribution == "fsdp"
         if config.method in PROMPTED_METHODS and not config.validation_prompts:
             self.control.warn(Problem("training.no_preview_prompts", "validation_prompts"))
             return
-        if config.method in PROMPTED_METHODS and not self._base_is_the_same():  # its VAE may be another's
-            return
+        if config.method in PROMPTED_METHODS:
+            same = self._base_is_the_same()  # else its VAE may be another's
+            if not (all(distributed.of_all(same)) if sharded else same):
+                return
         carried = None
         if config.save_image_with_embedding and isinstance(self.method, CarriedByPictures):
             carried = self.method.carried(self.base)
         folder = self.run.samples / str(step)
-        folder.mkdir(exist_ok=True)
+        if self._is_first:
+            folder.mkdir(exist_ok=True)
         told = functools.partial(self.control.progress, Message("stages.previews"))
         for drawn in self.method.backbone.drawn(config, self.base, told):
+            if not self._is_first:
+                continue
             path = folder / f"{drawn.index}_{drawn.seed}.png"
             with files.replacing(path) as temporary:
                 drawn.picture.save(temporary, pnginfo=carried)

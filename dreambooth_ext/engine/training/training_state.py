@@ -57,10 +57,11 @@ class Checkpoint:
     def weights(self) -> dict[str, Mapping[str, Tensor]]:
         return {path.stem: open_tensors(path) for path in sorted(self.path.glob("*.safetensors"))}
 
-    def trainer(self) -> dict[str, Any]:
-        """Read the optimizer, EMA and gradient scaler states. Raises UserError if the file cannot be read."""
+    def trainer(self, mapped: bool = False) -> dict[str, Any]:
+        """Read the optimizer, EMA and gradient scaler states. Raises UserError if the file cannot be read. mapped:
+        tensors stay in the file until they are used, of which a process that takes parts reads no more."""
         try:
-            return read_pickle(self.path / TRAINER, mapped=False)  # Windows deletes no mapped file
+            return read_pickle(self.path / TRAINER, mapped=mapped)  # Windows deletes no mapped file
         except (*DAMAGED, OSError) as error:
             known = {"file": self.path / TRAINER, "error": reason_of(error)}
             raise UserError("training.state_damaged", "run", **known) from error
@@ -95,14 +96,23 @@ class StateWriter:
         self._coming: Future[Checkpoint] | None = None
 
     def begin(
-        self, folder: Path, step: int, weights: Weights, trainer: dict[str, Any], limit: int | None, meanwhile: bool
+        self,
+        folder: Path,
+        step: int,
+        weights: Weights,
+        trainer: dict[str, Any],
+        limit: int | None,
+        meanwhile: bool,
+        are_copies: bool = False,
     ) -> None:
-        """Begin to `save`. Raises at once what that raises unless it is done `meanwhile`."""
+        """Begin to `save`. Raises at once what that raises unless it is done `meanwhile`. are_copies: training changes
+        none of these tensors."""
         assert self._coming is None, "the last state has been waited for"
         require_finite(weights)
-        meanwhile = meanwhile and ROOM * size_of((weights, trainer)) < memory.spare()
+        meanwhile = meanwhile and (are_copies or ROOM * size_of((weights, trainer)) < memory.spare())
         if meanwhile:
-            weights, trainer = copied((weights, trainer))
+            if not are_copies:
+                weights, trainer = copied((weights, trainer))
             self._coming = self._threads.submit(save, folder, step, weights, trainer, limit)
         else:
             self._coming = Future()

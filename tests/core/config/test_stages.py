@@ -29,6 +29,7 @@ ANSWERS = {
     "frozen_precision": "bf16",
     "compile": "off",
     "offload": "off",
+    "distribution": "ddp",
 }
 
 

@@ -104,6 +104,7 @@ class Config:
     max_train_steps: int | None = 2000
     enable_bucket: bool = False
     offload: str = "off"
+    distribution: str = "ddp"
 
 
 def test_what_auto_means(monkeypatch):
@@ -112,6 +113,7 @@ def test_what_auto_means(monkeypatch):
     assert compilation.is_worth(Config())
     for other in ({"device": "cpu"}, {"max_train_steps": 1999}, {"max_train_steps": None}, {"enable_bucket": True}):
         assert not compilation.is_worth(Config(**other))
+    assert not compilation.is_worth(Config(distribution="fsdp"))
     assert not compilation.is_worth(Config(offload="auto")) and compilation.obstacle(Config(device="mps"))
     monkeypatch.setattr(compilation.importlib.util, "find_spec", lambda name: None)
     assert compilation.obstacle(Config()).code == "plan.compile_triton" and not compilation.obstacle(Config("cpu"))

@@ -292,6 +292,8 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "attention": (lambda run: SET_UP[run.id], "eager", {}),
     "compile": (lambda run: SET_UP[run.id], "on", {}),
     "offload": (lambda run: SET_UP[run.id], "0.5", {"max_grad_norm": 0}),
+    # What several processes share; tests/engine/distribution has it trained
+    "distribution": (lambda run: run.config.distribution, "fsdp", {}),
     # How many the launcher starts; tests/engine/launching has them trained
     "processes": (lambda run: devices.processes(run.config.device, run.config.processes), 2, {}),
     "device": (lambda run: DEVICES[run.id], "cpu:0", {}),  # the same place, under a name that torch keeps apart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...facts.distribution import AUTO, DDP, FSDP
 from ...facts.methods import CHECKPOINT, FROZEN, PROMPTED
 from ...facts.setting import setting
 
@@ -21,6 +22,15 @@ class MachineSettings:
         group="Machine",
         minimum=1,
         maximum=64,
+    )
+    distribution: str = setting(
+        AUTO,
+        "Distribution",
+        "How several processes share the work. ddp: each holds the whole model, which is fastest. fsdp: each holds a "
+        "part of the weights, gradients and optimizer states, of a model trained in full that does not fit one card; "
+        "more is sent in each step. The result is the same. 'auto' is ddp, or fsdp where ddp would not fit.",
+        group="Machine",
+        choices=(AUTO, DDP, FSDP),
     )
     mixed_precision: str = setting(
         "auto",
