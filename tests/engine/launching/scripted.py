@@ -1,8 +1,8 @@
 """A worker that only pretends, for the launcher: what the process of rank N does is in the variable DOES_N.
 
 `done`, `stopped`: after a command to stop. `fails`, `exchange`: tells it, and waits to be ended. `crashes`: dies.
-`loses`: says that it lost another process, unless it is ended before. `waits`: until it hears of a failure, which it
-records. `hangs`: whatever it hears. A number behind it: after so many seconds.
+`waits`: until it hears of a failure, which it records. `hangs`: whatever it hears, but for the end of the run. A number
+behind it: after so many seconds.
 """
 
 from __future__ import annotations
@@ -42,10 +42,6 @@ def main() -> int:
         time.sleep(2.0)
         leash.tell(known[0], known[1], is_exchange=False)
         return known[1]
-    if what == "loses":
-        leash.failure(wait=True)
-        print("it lost another process", flush=True)
-        leash.wait()
     if what in ("fails", "exchange"):
         leash.tell(Problem("device.missing", "device", device=f"cuda:{rank}"), 1, is_exchange=what == "exchange")
         leash.wait()

@@ -14,6 +14,8 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
+from dreambooth_ext.engine.launching import launch as launch_module
+from dreambooth_ext.engine.launching import member
 from tests import training
 from tests.waiting import until
 
@@ -70,10 +72,18 @@ def test_a_failed_process_is_told_with_its_number_and_its_reason(run):
     assert problem["remedy"] == "Use auto or cpu, or check the card's driver." and problem["field"] == "device"
 
 
-def test_who_loses_the_first_process_because_it_ends_in_order_ends_with_it(run):
-    """As at a stop while they prepare: no failure is told, nor waited for."""
-    code, said, seconds = launch(run, "done", "loses")
-    assert code == 0 and "lost" not in said and seconds < 3
+def test_when_the_first_process_has_ended_in_order_the_others_end_by_themselves(run, monkeypatch):
+    """As at a stop while they prepare, in the middle of an exchange."""
+    monkeypatch.setattr(member, "WORKER", "tests.engine.launching.scripted")
+    monkeypatch.setenv("PYTHONPATH", str(training.REPOSITORY))
+    monkeypatch.setenv("DOES_1", "hangs")
+    other = member.Member([str(run.path)], rank=1, local=1, here=2, world=2, address=("127.0.0.1", 1))
+    try:
+        until(lambda: lives(run, 1))
+        launch_module.leave([other], 130)
+        assert other.code == 130
+    finally:
+        other.kill()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 
@@ -627,3 +628,11 @@ def test_a_worker_that_nobody_follows_tells_its_end_itself_unless_a_model_is_due
     assert training.go_on(run) == worker.STOPPED
     assert run.state()["status"] == statuses(run)[-1] == status
     assert run.state()["ending"] == "stopped"
+
+
+def test_a_process_that_lost_the_first_one_waits_for_the_news_before_it_says_so(tmp_path):
+    """By the news the first one may have ended in order, which ends this one; of failures it hears nothing."""
+    follower = control.Follower(run_folder.create(tmp_path, RunConfig(name="mine")))
+    follower.leash = mock.Mock(tells_all=False)
+    assert follower.failure_of_another(wait=True) is None
+    follower.leash.failure.assert_called_once_with(True)
