@@ -24,8 +24,9 @@ from ...core.errors import Problem, UserError
 from ...core.messages.message import Message, beside
 from ...core.runs.events import take_commands
 from ...core.runs.run_folder import Run
+from ...core.system.message_lines import messages
 from ...core.system.terminal import open_missing_streams, say
-from . import leash, machines
+from . import machines
 from .launch import LEAVING, Help, Launch, Stop, record
 from .machines import Connection, Meeting, Place
 from .member import Member
@@ -44,7 +45,7 @@ class Input:
 
     def follow(self, stop: Stop) -> None:
         """Stop when that program has ended, for whatever reason."""
-        for message in leash.messages(sys.stdin.buffer):
+        for message in messages(sys.stdin.buffer):
             self.config = message.get("config")
         stop.ask()
 

@@ -1,22 +1,20 @@
 """What a worker and the launcher that started it say to each other, by the worker's standard input and output.
 
-Each message is one line: MARK and a JSON object. When the launcher is gone, for whatever reason, its end of standard
-input closes, and the worker ends at once: nobody else would end it. It also does when the first process has ended in
-order: at a stop, the others may be in the middle of an exchange with it.
+When the launcher is gone, for whatever reason, its end of standard input closes, and the worker ends at once: nobody
+else would end it. It also does when the first process has ended in order: at a stop, the others may be in the middle of
+an exchange with it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from ...core.errors import Problem
+from ...core.system.message_lines import line, messages
 
-MARK = "\x1e"  # ASCII's record separator: no library prints it
 GONE = 3  # exit status of a worker whose launcher is gone
 PATIENCE = 10.0  # seconds that a failed worker waits for the launcher to end it
 NEWS = 3.0  # seconds after an exchange broke in which the launcher says who was the cause, or that the run has ended
@@ -68,29 +66,3 @@ def say(**message: Any) -> None:
     if stream is not None:
         stream.flush()
         os.write(stream.fileno(), line(message))
-
-
-def line(message: Mapping[str, Any]) -> bytes:
-    return f"{MARK}{json.dumps(message)}\n".encode()
-
-
-def messages(stream: IO[bytes], other: IO[bytes] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the messages that come on a stream until it closes. Lines that are none are written to `other`."""
-    buffer = b""
-    while chunk := _read(stream):
-        *lines, buffer = (buffer + chunk).split(b"\n")
-        for one in lines:
-            before, mark, text = one.partition(MARK.encode())  # a library may have left half a line before it
-            if mark:
-                yield json.loads(text)
-            if other and (before or not mark):
-                other.write(before + b"\n")
-                other.flush()
-
-
-def _read(stream: IO[bytes]) -> bytes:
-    """What has come, b"" when the stream has closed."""
-    try:
-        return os.read(stream.fileno(), 65536)
-    except (OSError, ValueError):
-        return b""

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.errors import Problem
 from ...core.runs import exit_codes
-from . import leash
+from ...core.system.message_lines import line, messages
 
 WORKER = "dreambooth_ext.engine.launching.leashed_worker"
 FINE = (0, 130)  # done, stopped
@@ -40,7 +40,7 @@ class Member:
 
     def _listen(self) -> None:
         assert self.process.stdout
-        for message in leash.messages(self.process.stdout, sys.stdout.buffer if sys.stdout else None):
+        for message in messages(self.process.stdout, sys.stdout.buffer if sys.stdout else None):
             if "failed" in message:
                 self.failure = message
             elif "rescues" in message:
@@ -79,7 +79,7 @@ class Member:
     def tell(self, **message: Any) -> None:
         with contextlib.suppress(OSError):  # it has just ended
             assert self.process.stdin
-            self.process.stdin.write(leash.line(message))
+            self.process.stdin.write(line(message))
 
     def kill(self) -> None:
         with contextlib.suppress(OSError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import signal
@@ -19,6 +18,7 @@ from ...core.errors import UserError
 from ...core.runs.events import EventReader, take_commands
 from ...core.runs.launch_place import LaunchPlace
 from ...core.runs.run_folder import Run
+from ...core.system.message_lines import line
 from ..environment.environment import Environment
 from .queue import read_state
 
@@ -89,7 +89,7 @@ def start_helper(
     )
     assert process.stdin
     with contextlib.suppress(OSError):  # it ended at once, and its exit status says so
-        process.stdin.write(f"\x1e{json.dumps({'config': config})}\n".encode())  # see engine/launching/leash.py
+        process.stdin.write(line({"config": config}))
     return process
 
 

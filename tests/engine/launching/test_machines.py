@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
+from dreambooth_ext.core.system import message_lines
 from dreambooth_ext.engine.launching import machines
 from tests import training
 from tests.engine.launching.test_launcher import PLAYED, lives
@@ -43,7 +43,7 @@ def machine(
     environment = {**os.environ, **said, "PYTHONPATH": str(training.REPOSITORY), "PYTHONUTF8": "1"}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, env=environment, **streams, bufsize=0)
-    process.stdin.write(f"\x1e{json.dumps({'config': config})}\n".encode())
+    process.stdin.write(message_lines.line({"config": config}))
     return process
 
 
