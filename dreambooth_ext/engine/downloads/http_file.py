@@ -154,11 +154,8 @@ class Transfer:
         return have if have <= (offer.size or 0) else 0
 
     def _write(self, answer: http.client.HTTPResponse, have: int, path: Path) -> None:
-        goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT
-        if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise UserError("download.wrong_part", self.field, host=self.host)
-        self.done = looked = have if goes_on else 0
-        with self._saved(), path.open("ab" if goes_on else "wb", buffering=0) as file:
+        self.done = looked = beginning(answer, have, self.field, self.host)
+        with self._saved(), path.open("ab" if self.done else "wb", buffering=0) as file:
             while block := memoryview(self._read(answer)):
                 if self._is_over:
                     raise Stopped
@@ -205,6 +202,16 @@ def validator_of(headers: Headers) -> str:
     """Return what identifies the file when resuming: its strong ETag, else the time of its last change."""
     etag = headers.get("ETag", "").strip()
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "").strip()
+
+
+def beginning(answer: http.client.HTTPResponse, start: int, field: str, host: str) -> int:
+    """Return the place in the file of an answer's first byte: `start`, which was asked for, or 0 where a server gives
+    no parts. Raises UserError for another part."""
+    if answer.status != HTTPStatus.PARTIAL_CONTENT:
+        return 0
+    if not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise UserError("download.wrong_part", field, host=host)
+    return start
 
 
 def name_of(link: str, disposition: str) -> str:

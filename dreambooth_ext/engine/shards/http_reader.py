@@ -9,7 +9,7 @@ from http import HTTPStatus
 from ...core.errors import UserError
 from ...core.shards.shard_names import FIELD
 from ..downloads.connections import Address, after, ask
-from ..downloads.http_file import validator_of
+from ..downloads.http_file import beginning, validator_of
 from ..downloads.refusals import NETWORK, Broken, explained, patiently, why
 from .retries import PAUSES, Rest
 
@@ -84,16 +84,10 @@ class HttpReader:
             answer.close()
             raise UserError("shards.changed", FIELD, shard=self.name)
         self.identity = self.identity or said
-        begins = 0
+        begins, size = beginning(answer, start, FIELD, self.name), answer.length
         if answer.status == HTTPStatus.PARTIAL_CONTENT:
-            begins = start
-            place = answer.headers.get("Content-Range", "")
-            if not place.startswith(f"bytes {start}-"):
-                raise UserError("download.wrong_part", FIELD, host=self.name)
-            total = place.rpartition("/")[2]
+            total = answer.headers.get("Content-Range", "").rpartition("/")[2]
             size = int(total) if total.isdigit() else None
-        else:
-            size = answer.length
         if self._size is not None and size is not None and size != self._size:
             answer.close()
             raise UserError("shards.changed", FIELD, shard=self.name)
