@@ -18,10 +18,10 @@ from dreambooth_ext.engine import worker
 from tests import training
 from tests.engine.distribution.test_exchange import alone, trainer_of
 from tests.engine.launching import test_together
-from tests.engine.launching.test_launcher import wait_until
 from tests.engine.runtime.test_distributed import together
 from tests.engine.training.test_masked_loss import masked
 from tests.training import Trainer
+from tests.waiting import until
 
 FSDP: dict[str, Any] = {"distribution": "fsdp", "processes": 2, "gradient_accumulation_steps": 1}
 DDP = {**FSDP, "distribution": "ddp"}
@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_ends_all_and_the_last_state_is_left(tmp_path, 
     """The others wait in an exchange; there is nobody to gather the state from."""
     run = Trainer(tmp_path).create(max_train_steps=400, checkpointing_steps=2, save_intermediate_models=False, **FSDP)
     launcher = test_together.start(run)
-    wait_until(lambda: len(training.events(run, "checkpoint")) >= 2 or launcher.poll() is not None, 120)
+    until(lambda: len(training.events(run, "checkpoint")) >= 2 or launcher.poll() is not None, 120)
     os.kill(test_together.workers(run)[victim], signal.SIGKILL)
     killed = time.monotonic()
     assert launcher.wait(30) == worker.FAILED, training.log(run)
@@ -145,10 +145,10 @@ def test_commands_are_obeyed_by_all(tmp_path):
     """Save, sample and stop, each of which all processes have to do together."""
     run = Trainer(tmp_path).create(max_train_steps=2000, use_ema=True, **{**DRAWN, "validation_steps": 0}, **FSDP)
     launcher = test_together.start(run)
-    wait_until(lambda: len(training.losses(run)) >= 2, 120)
+    until(lambda: len(training.losses(run)) >= 2, 120)
     run.command("sample")
     run.command("save")
-    wait_until(lambda: training.events(run, "sample") and training.events(run, "artifact"), 60)
+    until(lambda: training.events(run, "sample") and training.events(run, "artifact"), 60)
     run.command("stop_and_save")
     assert launcher.wait(60) == worker.STOPPED, training.log(run)
     assert training.newest(run).step == run.state()["step"]
