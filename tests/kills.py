@@ -280,12 +280,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further chain after so many")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="that train together: see kills_together.py")
     parser.add_argument("--out", type=Path, help="a folder to keep; a temporary one if left out")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        total, faults = prove(folder, arguments.kills, arguments.seed, seconds=arguments.seconds)
+        if arguments.processes > 1:
+            from tests import kills_together
+
+            known = (arguments.processes, arguments.kills, arguments.seed)
+            total, faults = kills_together.prove(folder, *known, seconds=arguments.seconds)
+        else:
+            total, faults = prove(folder, arguments.kills, arguments.seed, seconds=arguments.seconds)
     for name, count in sorted(total.items()):
         print(f"{count:5} {name}")
     print(f"{total.total()} kills, {len(faults)} faults", *faults, sep="\n")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -115,30 +113,3 @@ def test_a_run_is_not_resumed_with_a_wrong_number_of_processes(tmp_path, capsys)
     run = run_folder.create(tmp_path, RunConfig(name="mine"))
     assert main(["resume", str(run.path), "--processes", "0"]) == 1
     assert "error: processes: 0 is out of range. Use 1 to 64." in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
-def test_killed_at_any_instant_whichever_it_is_it_goes_on_to_the_same_weights(tmp_path):
-    """The launcher, the first process or the second: none outlives another, and nothing is lost but time."""
-    trainer = Trainer(tmp_path)
-    settings = {"max_train_steps": 12, "checkpointing_steps": 2, "text_encoder_steps": 6, "use_ema": True}
-    whole = trainer.create(**settings)
-    assert start(whole).wait(120) == worker.DONE, training.log(whole)
-    run, chance, kills = trainer.create(**settings), random.Random(15), 0
-    while run.state()["status"] != "done":
-        launcher = start(run)
-        deadline = time.monotonic() + chance.uniform(0.5, 9.0)
-        while launcher.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        victims = [launcher.pid, *workers(run).values()]
-        if launcher.poll() is None and kills < 8:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(victims), signal.SIGKILL)
-            kills += 1
-            launcher.wait(12)
-        else:
-            assert launcher.wait(120) in (worker.DONE, worker.BAD_INPUT), training.log(run)
-        until(lambda: not workers(run), 8)
-    assert kills >= 5
-    training.assert_same_run(whole, run)
