@@ -35,9 +35,9 @@ QUICK: dict[str, tuple[str, dict[str, Any]]] = {
         "sd1",
         {"text_encoder_steps": 2, "clip_skip": 2, "use_ema": True, **CLASSES, **DRAWN},
     ),
-    "unconditional": ("", {"use_ema": True, "validation_steps": 2, "ddpm_num_inference_steps": 2}),
 }
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "unconditional": ("", {"use_ema": True, "validation_steps": 2, "ddpm_num_inference_steps": 2}),
     "sdxl, both text encoders learn": ("sdxl", {"text_encoder_steps": 9, "gradient_checkpointing": True}),
     "sd2, whose last norm is called on its own": ("sd2", {"text_encoder_steps": 9, "clip_skip": 2}),
     "fine-tuning, by value, masks": (

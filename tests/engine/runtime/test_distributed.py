@@ -85,8 +85,8 @@ def test_a_state_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
     longer, run = (trainer.train(max_train_steps=steps) for steps in (4, 2))
     read = Checkpoint.trainer
 
-    def old(state: Checkpoint) -> dict:
-        return {key: value for key, value in read(state).items() if key != "batches"}
+    def old(state: Checkpoint, mapped: bool = False) -> dict:
+        return {key: value for key, value in read(state, mapped).items() if key != "batches"}
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "trainer", old)
