@@ -190,7 +190,10 @@ def warnings(asked: CompletedConfig, config: ResolvedConfig, base: Base) -> list
 
 
 def _process_warnings(asked: CompletedConfig, config: ResolvedConfig) -> list[Problem]:
-    """Warn of what several processes do otherwise than one: they have all gradients before any is used."""
+    """Warn of what several processes do otherwise than one, in which all gradients are there before any is used, and
+    where there is only one that is to share the model."""
+    if config.processes == 1 and asked.distribution == FSDP:
+        return [Problem("plan.alone", "distribution")]
     if config.processes == 1 or asked.clip_grad_mode != BEFORE or are_kept(asked):  # else that has been said
         return []
     return [Problem("plan.clip_with_processes", "clip_grad_mode", count=config.processes)]

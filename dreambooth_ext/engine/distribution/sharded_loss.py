@@ -59,7 +59,7 @@ class ShardedLoss:
 
         def gather(part: Tensor, shards: Shards, name: str) -> Tensor:
             whole = shards.whole(part, name)
-            return whole if first else part
+            return whole.cpu() if first else part
 
         return self._changed(trainer, parameters, averaged, gather, lambda shards, name: shards.shape_of(name, True))
 

@@ -94,8 +94,8 @@ class Shards:
 
     @torch.no_grad()
     def whole(self, part: Tensor, name: str) -> Tensor:
-        """Return the whole of a tensor that is divided as the parameter of this name is, on the CPU. All processes
-        call it together. part: this process's, anywhere."""
+        """Return the whole of a tensor that is divided as the parameter of this name is: a copy on the module's device.
+        All processes call it together. part: this process's, anywhere."""
         from torch.distributed.tensor import DTensor, Shard
 
         about = self._sharded[name]
@@ -103,7 +103,7 @@ class Shards:
         divided = DTensor.from_local(
             given, self._mesh, [Shard(0)], run_check=False, shape=about.shape, stride=about.stride()
         )
-        return divided.full_tensor().cpu()
+        return divided.full_tensor()
 
     def wholes(self) -> Iterator[tuple[str, Tensor]]:
         """Yield each parameter's name and the `whole` of it, the same in all processes."""
@@ -136,7 +136,7 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
     shards = shards_of(module)
     if not shards:
         return module.state_dict()
-    return {name: tensor for name, tensor in shards.wholes() if shards.rank == 0}
+    return {name: tensor.cpu() for name, tensor in shards.wholes() if shards.rank == 0}
 
 
 def load_whole(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -145,6 +145,7 @@ def load_whole(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     if not shards:
         module.load_state_dict(dict(weights))
         return
+    assert set(shards.names().values()) == weights.keys(), "a training state has all of it"
     for name, tensor in weights.items():
         shards.put(name, tensor)
 

@@ -139,4 +139,7 @@ def test_the_plan_says_what_each_process_holds(trainer):
     with contextlib.closing(open_base(str(trainer.base))) as base:
         config = plan.resolve(trainer.config(processes=2, distribution="fsdp"), base)
         made = plan.make_plan(config, base, Subjects.of(config), 3, 0, 4, 1.0, GB, 0)
+        alone = trainer.config(distribution="fsdp")
+        (warning,) = plan.warnings(alone, plan.resolve(alone, base), base)
     assert (made.processes, made.distribution) == (2, "fsdp")
+    assert (warning.field, warning.code) == ("distribution", "plan.alone")
