@@ -57,8 +57,8 @@ class Sample:
 class FixedLoss:
     """A run's measurements. Call `begin` before the first step, or `resume` after a later one.
 
-    held, classes, learned: the pictures to take in turn. history: the measurements so far, as in their events. Where
-    models are sharded all processes measure together, with what the first one's folder has, and it alone writes.
+    held, classes, learned: the pictures to take in turn. history: the measurements so far, as in their events. Of
+    sharded models all processes measure, with what the first one's folder has.
     """
 
     def __init__(self, config: ResolvedConfig, dataset: Dataset, folder: Path, total: int, resumed: bool):
@@ -130,9 +130,8 @@ class FixedLoss:
             if self.plan.sizes.drift:
                 self._samples["drift"] = self._of_base(method, device)
             self._base = self._losses(method, device, PARTS)
-        self._known = Known(self.plan.sizes, self._base, self._samples.get("drift", []), self._fingerprint())
         if distributed.is_first():
-            self._known.write(self.path)
+            Known(self.plan.sizes, self._base, self._samples.get("drift", []), self._fingerprint()).write(self.path)
 
     def resume(self, events: Sequence[dict[str, Any]], step: int) -> None:
         """Restore the measurements up to `step` from the run's events. Of a step measured twice, the later counts."""

@@ -196,6 +196,7 @@ def begin(
     """Create the state before the first step, or after the last step of `resumed`. total: number of steps of the
     run."""
     groups = method.parameter_groups()
+    learning = [parameter for group in groups for parameter in group["params"]]
     optimizer = accelerator.prepare(make_optimizer(config, groups))
     facts = optimizer_facts(config.optimizer)
     single = SingleSteps(optimizer.optimizer, config.seed, facts.steps_alone, facts.is_elementwise)
@@ -208,10 +209,7 @@ def begin(
     step, scaler = 0, accelerator.scaler
     sharded = ShardedLoss(method.loss, method.backbone.modules()) if config.distribution == "fsdp" else None
     if resumed:
-        step, known = resumed.step, resumed.trainer(mapped=sharded is not None)
-        if sharded:
-            learning = [parameter for group in groups for parameter in group["params"]]
-            known = sharded.own_trainer(known, learning, method.averaged())
+        step, known = resumed.step, trainer_of(resumed, learning, method, sharded)
         if "batches" in known:  # else an earlier version wrote it, with as many processes as there are now
             dataset.go_on(step, known)
         load_state(optimizer.optimizer, known["optimizer"])
@@ -227,9 +225,8 @@ def begin(
         assert fused or not any(streaming.learns for streaming in streams), "streaming.conditions"
         for streaming in streams:
             streaming.carry(optimizer.optimizer)
-    exchange: Exchange | ShardedLoss | None = sharded
-    if accelerator.num_processes > 1 and not sharded:
-        exchange = Exchange(method.loss, [p for group in groups for p in group["params"]])
+    several = accelerator.num_processes > 1
+    exchange = sharded or (Exchange(method.loss, learning) if several else None)
     ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
     return LoopState(
         config=config,
@@ -249,6 +246,15 @@ def begin(
         saved=step,
         streamings=streams,
     )
+
+
+def trainer_of(
+    resumed: Checkpoint, learning: list[nn.Parameter], method: Method, sharded: ShardedLoss | None
+) -> dict[str, Any]:
+    """Return what a training state has beside the weights; of sharded models this process's parts, and no more of the
+    file is read."""
+    known = resumed.trainer(mapped=sharded is not None)
+    return sharded.own_trainer(known, learning, method.averaged()) if sharded else known
 
 
 def average_options(config: ResolvedConfig) -> dict[str, Any]:

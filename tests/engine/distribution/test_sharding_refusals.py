@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from benchmarks.fake_card import full_size
 from dreambooth_ext.core.checks import config_checks, sharding_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
+from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.guide import completion
 from dreambooth_ext.engine import memory_choices, memory_estimate, plan, worker
 from dreambooth_ext.engine.distribution import conditions
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.runtime import memory
+from dreambooth_ext.engine.training.loop_state import LoopState
 from tests import training
 from tests.engine.runtime.test_distributed import together
 from tests.engine.training.test_masked_loss import MASKED
@@ -75,6 +78,24 @@ def test_a_run_whose_optimizer_is_chosen_elsewhere_is_refused_in_all_processes(t
     path.write_text(path.read_text(encoding="utf-8").replace('"adamw"', '"came"'), encoding="utf-8")
     assert together(run) == [worker.BAD_INPUT] * 2
     assert run.state()["problem"]["code"] == "sharding.optimizer" and training.events(run, "step") == []
+
+
+def test_running_out_of_memory_is_not_forgiven_where_the_others_would_wait():
+    tried: list[int] = []
+
+    def compute(some: list[int]) -> None:
+        tried.append(len(some))
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError):
+        list(memory.in_batches(compute, [1, 2, 3, 4], 4, halves=False))
+    assert tried == [4]
+    told: list[Problem] = []
+    for sharded, raises in ((None, contextlib.nullcontext()), (object(), pytest.raises(RuntimeError))):
+        state: Any = SimpleNamespace(sharded=sharded)
+        with raises, LoopState.sparing(state, Problem("training.preview_out_of_memory"), told.append):
+            compute([1])
+    assert len(told) == 1
 
 
 # --- auto
