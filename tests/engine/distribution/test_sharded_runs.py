@@ -166,8 +166,10 @@ def test_all_processes_stop_when_the_run_is_good(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_goes_on_measuring_what_the_first_process_has_kept(tmp_path):
-    run = Trainer(tmp_path).create(max_train_steps=8, train_batch_size=3, **FSDP)
-    assert together(run, total=4) == [worker.DONE] * 2, training.log(run)
-    assert together(run, total=8) == [worker.DONE] * 2, training.log(run)
-    steps = [event["step"] for event in training.events(run, "measurement")]
-    assert steps[0] == 0 and steps[-1] == 8
+    about = {"max_train_steps": 48, "train_batch_size": 3, "gradient_accumulation_steps": 6}
+    run = Trainer(tmp_path).create(**{**FSDP, **about})
+    for total in (24, 48):
+        assert together(run, total=total) == [worker.DONE] * 2, training.log(run)
+        steps = [event["step"] for event in training.events(run, "measurement")]
+        assert steps[0] == 0 and steps[-1] == total
+    assert not [event for event in training.events(run, "warning") if event["code"] == "training.measured_others"]
