@@ -132,9 +132,10 @@ def test_a_process_that_is_killed_ends_all_and_the_last_state_is_left(tmp_path, 
     until(lambda: len(training.events(run, "checkpoint")) >= 2 or launcher.poll() is not None, 120)
     os.kill(test_together.workers(run)[victim], signal.SIGKILL)
     killed = time.monotonic()
-    assert launcher.wait(30) == worker.FAILED, training.log(run)
+    assert launcher.wait(30) == (worker.FAILED if victim else -signal.SIGKILL), training.log(run)  # the first one's
     assert time.monotonic() - killed < 10 and not test_together.workers(run)
-    assert f"process {victim + 1} of 2 ended without a word" in run.state()["problem"]["message"]
+    if victim:
+        assert "process 2 of 2 ended without a word" in run.state()["problem"]["message"]
     kept = training.newest(run).step
     assert kept % 2 == 0 and kept >= 4
     assert together(run, total=kept + 1) == [worker.DONE] * 2, training.log(run)
