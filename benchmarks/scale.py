@@ -28,7 +28,7 @@ SETTINGS = {
     "SDXL in full": ("Full", {}),
     "SDXL in full, `weight_precision` bf16": ("Full", {"weight_precision": "bf16"}),
     "SDXL in full, AdamW": ("Full", {"optimizer": "adamw"}),
-    "the same, `distribution` fsdp": ("Full", {"optimizer": "adamw", "distribution": "fsdp"}),
+    "SDXL in full, AdamW, `distribution` fsdp": ("Full", {"optimizer": "adamw", "distribution": "fsdp"}),
     "LoRA of SDXL, rank 16": ("LoRA, rank 16", {}),
 }
 
