@@ -52,7 +52,11 @@ def make_parser() -> argparse.ArgumentParser:
     for name, verb in VERBS.items():
         usage = getattr(verb, "USAGE", None)  # written out where argparse's own would list all settings
         sub = verbs.add_parser(
-            name, help=verb.HELP, description=verb.HELP.capitalize() + ".", usage=usage, allow_abbrev=False
+            name,
+            help=verb.HELP,
+            description=verb.HELP[:1].upper() + verb.HELP[1:] + ".",
+            usage=usage,
+            allow_abbrev=False,
         )
         verb.add_arguments(sub)
     return parser

@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(plan: dict[str, Any]) -> list[str]:
-    size, precision = files.human_size, plan["mixed_precision"]
+    size = files.human_size
+    precision = "fp32" if plan["mixed_precision"] == "no" else plan["mixed_precision"]
     if plan["weight_precision"] == "bf16":
         precision += ", weights in bf16"
     encoded = ENCODED.get(plan["encodes"], "")

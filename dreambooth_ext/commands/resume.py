@@ -8,6 +8,7 @@ import sys
 from ..core.config import devices, links
 from ..core.data import picture_list
 from ..core.errors import UserError
+from ..core.facts.distribution import DISTRIBUTIONS
 from ..core.runs import conclusion, run_folder, run_list, training_states
 from ..core.runs.job_options import JobOptions
 from ..core.system.terminal import say
@@ -30,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--processes", type=int, metavar="N", help="train with N processes from now on, each on a card "
                         "of its own (default: as many as the run's settings say)")  # fmt: skip
+    parser.add_argument("--distribution", choices=DISTRIBUTIONS, help="how several processes share the run from now on "
+                        "(default: as the run's settings say)")  # fmt: skip
     parser.add_argument("--base-model", metavar="LINK", help="the full link of a base that is not downloaded yet: "
                         "runs do not store tokens or passwords")  # fmt: skip
     add_places(parser)
@@ -42,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     place = machines.chosen(arguments)
     if place and place.rank:
         processes = arguments.processes or devices.processes(run.config.device, run.config.processes)
-        return machines.help_out(place, processes, run.path, is_run=True)
+        return machines.help_out(place, processes, run.path, is_run=True, distribution=arguments.distribution)
     folders = delivery.named_folders(arguments, run.config)
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):
@@ -64,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
             picture_list.forget(run.path)
         environment = Environment()
         environment.ensure()
-        return Follower(run, environment, wanted, given, arguments.processes, place).train(total or state.get("total"))
+        follower = Follower(run, environment, wanted, given, arguments.processes, place, arguments.distribution)
+        return follower.train(total or state.get("total"))
 
 
 def publish_only(run: run_folder.Run, wanted: JobOptions | None) -> int:

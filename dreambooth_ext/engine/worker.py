@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None, leash: Leash | None = None) -> int:
     parser = argparse.ArgumentParser(description="Train one run.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--total", type=int, help="go on to this step")
+    parser.add_argument("--distribution", default="", help="instead of the run's setting")
     parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
     parser.add_argument("--led", action="store_true", help="stop when no host leads the runs any more and wished so")
     arguments = parser.parse_args(argv)
@@ -95,17 +96,17 @@ def main(argv: list[str] | None = None, leash: Leash | None = None) -> int:
             control.stop_with(take_standard_input())
         if arguments.led:
             control.stop_without(LeaderLock(run.path.parent))
-        code = work(run, control, arguments.total)
+        code = work(run, control, arguments.total, arguments.distribution)
         control.leave(code)
         return code
 
 
-def work(run: Run, control: Control, total: int | None) -> int:
-    """Train, and record how the run ended, whatever happens."""
+def work(run: Run, control: Control, total: int | None, distribution: str = "") -> int:
+    """Train, and record how the run ended, whatever happens. distribution: instead of the run's setting, if any."""
     before = run.before()
     try:
         control.status("preparing", problem=None, problems=[], ending=None)
-        ended = train(run, control, total)
+        ended = train(run, control, total, distribution)
     except BadInput as error:
         return fail(control, error.problems, BAD_INPUT, before)
     except Stopped:
@@ -132,7 +133,7 @@ def remove_unfinished(run: Run) -> None:
         files.remove_unfinished(folder)
 
 
-def train(run: Run, control: Control, total: int | None) -> str:
+def train(run: Run, control: Control, total: int | None, distribution: str) -> str:
     """Run everything from opening the base to the final model. Returns "done" or "stopped"."""
     distributed.require_plain_launch()
     if distributed.processes() > 1 and not control.leash:
@@ -143,6 +144,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         device = cards.of_this_process(run.config.device)
         take_device(device)
         asked = with_choices(run)
+        asked = asked.replace(distribution=distribution or asked.distribution)
         here = asked.replace(device=device, processes=distributed.processes())
         config = control.config = plan.resolve(here, base)
         for problem in distributed.drop_settings(config):

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dreambooth_ext.commands import resume
 from dreambooth_ext.commands import runs as runs_command
 from dreambooth_ext.commands.support import run_output
+from dreambooth_ext.commands.support.exit_status import FAILED
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import event_text, run_folder, run_list
 from dreambooth_ext.core.system import files
 from dreambooth_ext.core.system.terminal import Progress
+from dreambooth_ext.host.jobs import worker_process
 
 
 def made_run(folder: Path) -> run_folder.Run:
@@ -95,3 +100,37 @@ def test_the_follower_tells_one_time_that_is_left(tmp_path, capsys, monkeypatch)
     line = capsys.readouterr().err
     assert line.count(" left") == 1 and "to go" not in line and "loss 0.5000" in line
     assert event_text.told({**step, "eta_s": 55.0}).endswith(", 0:55 left")  # the log's, which has no bar
+
+
+def test_how_to_go_on_can_be_copied_into_the_terminal(tmp_path, monkeypatch):
+    run = made_run(tmp_path / "my runs")
+    monkeypatch.chdir(tmp_path)
+    told = run_output.onward(run_folder.Run(run.path.relative_to(tmp_path)))
+    written = f'"{run.path}"' if os.name == "nt" else f"'{run.path}'"
+    assert told == f"Go on with: python -m dreambooth_ext resume {written}"
+
+
+def test_a_failed_run_that_left_a_state_says_where_it_is(tmp_path, capsys):
+    run = made_run(tmp_path)
+    follower = run_output.Follower(run, None, None)
+    follower.refused = True  # its worker has said what is wrong
+    assert follower._ending(FAILED) == FAILED and capsys.readouterr().err == ""
+    (run.checkpoints / "4").mkdir(parents=True)
+    assert follower._ending(FAILED) == FAILED and run_output.onward(run) in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_may_be_shared_in_another_way(tmp_path, monkeypatch):
+    run, asked = made_run(tmp_path), []
+    monkeypatch.setattr(worker_process.subprocess, "Popen", lambda words, **options: asked.append(words))
+    environment = SimpleNamespace(command=list, variables=dict)
+    worker_process.start(run, environment, distribution="ddp", processes=2)
+    worker_process.start(run, environment, distribution="fsdp", processes=1)
+    worker_process.start(run, environment)
+    assert [words[words.index("--distribution") + 1] for words in asked[:2]] == ["ddp", "fsdp"]
+    assert "--distribution" not in asked[2]
+    parser = argparse.ArgumentParser()
+    resume.add_arguments(parser)
+    given = parser.parse_args([str(run.path), "--distribution", "fsdp"])
+    monkeypatch.setattr(resume.Environment, "ensure", lambda self: None)
+    monkeypatch.setattr(resume.Follower, "train", lambda follower, total: asked.append(follower.distribution) or 0)
+    assert resume.run(given) == 0 and asked[-1] == "fsdp"

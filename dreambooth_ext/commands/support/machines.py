@@ -42,15 +42,21 @@ def check_processes(count: int | None) -> None:
 
 
 def help_out(
-    place: LaunchPlace, processes: int, where: Path, is_run: bool, config: dict[str, Any] | None = None
+    place: LaunchPlace,
+    processes: int,
+    where: Path,
+    is_run: bool,
+    config: dict[str, Any] | None = None,
+    distribution: str | None = None,
 ) -> int:
     """Train a run of the first machine with it; returns the exit status.
 
     where: the run, or the folder in which it is looked for. config: the settings that this command was given.
+    distribution: instead of the run's setting.
     """
     environment = Environment()
     environment.ensure()
-    process = worker_process.start_helper(environment, place, processes, where, is_run, config)
+    process = worker_process.start_helper(environment, place, processes, where, is_run, config, distribution)
     for polite in (signal.SIGINT, signal.SIGTERM):
         signal.signal(polite, signal.default_int_handler)
     interrupts = 0

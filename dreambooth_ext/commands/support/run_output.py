@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from shlex import quote
+from subprocess import list2cmdline
 from typing import Any
 
 from ...core.errors import Problem
@@ -27,6 +30,12 @@ from .exit_status import BAD_INPUT, DONE, FAILED, STOPPED
 ENDED_WITH = {"done": DONE, "stopped": STOPPED}
 
 
+def onward(run: Run) -> str:
+    """How to go on with a run, to be copied into this terminal."""
+    path = os.path.abspath(run.path)
+    return f"Go on with: python -m dreambooth_ext resume {list2cmdline([path]) if os.name == 'nt' else quote(path)}"
+
+
 class Follower:
     """Follows a run that this terminal has claimed. `wanted`: its publishing options, or None; `given`: whole links for
     the worker."""
@@ -39,10 +48,12 @@ class Follower:
         given: Iterable[str] = (),
         processes: int | None = None,
         place: LaunchPlace | None = None,
+        distribution: str | None = None,
     ):
         self.run, self.environment, self.wanted, self.given = run, environment, wanted, given
         self.processes = processes  # that train it together; None: as many as its settings say
         self.place = place  # of this machine among several
+        self.distribution = distribution  # instead of the run's setting
         self.progress: Progress | None = None
         self.publish_error: Problem | None = None
         self.models: list[str] = []
@@ -64,7 +75,14 @@ class Follower:
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
         process = worker_process.start(
-            self.run, self.environment, total, tied=True, given=self.given, processes=self.processes, place=self.place
+            self.run,
+            self.environment,
+            total,
+            tied=True,
+            given=self.given,
+            processes=self.processes,
+            place=self.place,
+            distribution=self.distribution,
         )
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
             signal.signal(polite, signal.default_int_handler)
@@ -123,23 +141,24 @@ class Follower:
         if code == DONE:
             say(*self.models, stream=sys.stdout)
         elif code == STOPPED:
-            self._say(f"stopped at step {state['step']}. Go on with: python -m dreambooth_ext resume {self.run.path}")
+            self._say(f"stopped at step {state['step']}. {onward(self.run)}")
         elif not self.refused:  # killed, it crashed below Python, or died before its first word
             began = state.get("heartbeat") is not None
             told = f"error: {exit_reasons.explain(self.run, code, self._log_from, began)}"
             say(*told.split("\n"))  # the end of its log is in it
             return FAILED
+        elif code != BAD_INPUT and training_states.newest_step(self.run) is not None:
+            self._say(onward(self.run))  # the tab's advice names the run only, wherever its folder is
         return code if code in (DONE, BAD_INPUT, STOPPED) else FAILED
 
     def _ended_at_once(self, step: int) -> str:
         saved = training_states.newest_step(self.run)
-        onward = f"Go on with: python -m dreambooth_ext resume {self.run.path}"
         kept = (
             f"nothing since step {saved} was saved."
             if saved is not None
             else "nothing was saved yet: resume starts from the beginning."
         )
-        return f"ended without saving at step {max(step, self.step or 0)}; {kept} {onward}"
+        return f"ended without saving at step {max(step, self.step or 0)}; {kept} {onward(self.run)}"
 
     def _publish(self) -> None:
         published, problems = delivery.publish_due(self.run, self.wanted)

@@ -3,4 +3,4 @@ part of it."""
 
 from __future__ import annotations
 
-AUTO, DDP, FSDP = "auto", "ddp", "fsdp"
+AUTO, DDP, FSDP = DISTRIBUTIONS = "auto", "ddp", "fsdp"

@@ -30,7 +30,8 @@ def _status(event: dict[str, Any]) -> str:
         length = f"{plan['pictures']} pictures, {plan['steps']} steps ({plan['epochs']:g} epochs)"
         if not plan["pictures"]:
             length = f"pictures in shards, {plan['steps']} steps"
-        device = f"{plan['device']}, {plan['mixed_precision']}"
+        precision = "fp32" if plan["mixed_precision"] == "no" else plan["mixed_precision"]
+        device = f"{plan['device']}, {precision}"
         return f"{plan['family']} at {plan['resolution']}, {length} with {plan['optimizer']} on {device}"
     return event["status"]
 

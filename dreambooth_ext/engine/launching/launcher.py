@@ -68,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--total", type=int)
+    parser.add_argument("--distribution", help="instead of the run's setting")
     parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
     parser.add_argument("--led", action="store_true")
     parser.add_argument("--runs-dir", type=Path, help="where another machine than the first looks for the run")
@@ -221,6 +222,7 @@ def launch(
     lines: to the other machines, or to the first one."""
     words = [str(run.path)]
     words += ["--total", str(arguments.total)] if arguments.total is not None else []
+    words += ["--distribution", arguments.distribution] if arguments.distribution else []
     words += ["--led"] if arguments.led else []
     if lines and (name := machines.interface_to(*address)):
         for variable in INTERFACES:

@@ -124,16 +124,14 @@ class FullTraining:
         return export_checkpoint(base, self.state_dict(), path, **options)
 
     def _freeze_text(self) -> None:
-        """Store the trained text encoders on disk, encode all captions with them, and release them."""
+        """Store the trained text encoders on disk, encode all captions with them, and release them. Only the first
+        process reads them again, for training states and models: another machine may not have the file."""
         accelerator = self.accelerator
-        paths = {name: self.folder / f"{name}.safetensors" for name in TEXT_PARTS if name in self._live}
-        for name, path in paths.items():
-            state = whole_state(self._live[name])
+        for name in [name for name in TEXT_PARTS if name in self._live]:
+            state, path = whole_state(self._live[name]), self.folder / f"{name}.safetensors"
             if accelerator.is_main_process:
                 save_tensors(state, path)
-        accelerator.wait_for_everyone()
-        for name, path in paths.items():
-            self._frozen[name] = open_tensors(path)
+            self._frozen[name] = open_tensors(path) if accelerator.is_main_process else {}
             del self._live[name]
         self.backbone.bare_encoders()
         self.backbone.freeze_text(accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))

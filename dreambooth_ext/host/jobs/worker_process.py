@@ -36,6 +36,7 @@ def start(
     given: Iterable[str] = (),
     processes: int | None = None,
     place: LaunchPlace | None = None,
+    distribution: str | None = None,
 ) -> subprocess.Popen:
     """Start the run's worker in the trainer's environment, or the launcher of several. Its output goes to the run's
     log.txt.
@@ -45,11 +46,13 @@ def start(
     it saves and stops when this process ends, even by a kill. `led`: it does so when no host leads its folder of runs
     any more, if the last leader chose that (see LeaderLock). Otherwise it keeps running. `given`: the whole links that
     it may need. `processes`: how many train it; None for as many as its settings say. `place`: among several
-    machines.
+    machines. `distribution`: instead of its setting.
     """
     arguments = [*program(run, processes, place), str(run.path)]
     if total is not None:
         arguments += ["--total", str(total)]
+    if distribution:
+        arguments += ["--distribution", distribution]
     if tied:
         arguments.append("--tied")
     if led:
@@ -73,6 +76,7 @@ def start_helper(
     where: Path,
     is_run: bool,
     config: dict[str, Any] | None = None,
+    distribution: str | None = None,
 ) -> subprocess.Popen:
     """Start the launcher of another machine than the first, with this terminal's output. It stops when the process's
     standard input closes.
@@ -80,6 +84,7 @@ def start_helper(
     where: the run, or the folder in which it is looked for. config: the settings that this machine was given.
     """
     arguments = ["-m", LAUNCHER, f"--processes={processes}", "--tied", *place.words]
+    arguments += ["--distribution", distribution] if distribution else []
     process = subprocess.Popen(
         environment.command([*arguments, *([str(where)] if is_run else ["--runs-dir", str(where)])]),
         env=environment.variables({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}),

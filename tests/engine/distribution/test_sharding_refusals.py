@@ -164,3 +164,11 @@ def test_the_plan_says_what_each_process_holds(trainer):
         (warning,) = plan.warnings(alone, plan.resolve(alone, base), base)
     assert (made.processes, made.distribution) == (2, "fsdp")
     assert (warning.field, warning.code) == ("distribution", "plan.alone")
+
+
+def test_a_run_may_go_on_in_another_way_than_its_setting(tmp_path):
+    run = training.Trainer(tmp_path).train(max_train_steps=1)
+    training.forget_accelerate()
+    assert worker.main([str(run.path), "--total", "2", "--distribution", "fsdp"]) == worker.DONE
+    (warning,) = training.events(run, "warning")
+    assert warning["code"] == "plan.alone" and run.config.distribution == "auto"

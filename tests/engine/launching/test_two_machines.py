@@ -61,7 +61,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_two_machines_share_a_folder_and_go_on_with_a_copied_one(tmp_path):
     trainer, runs, theirs = Trainer(tmp_path), tmp_path / "runs", tmp_path / "the other machine's"
-    words = ["train", "--runs-dir", runs, *options(trainer, max_train_steps=2, processes=1)]
+    settings = {"max_train_steps": 2, "processes": 1, "text_encoder_steps": 3}  # at whose end a file is written
+    words = ["train", "--runs-dir", runs, *options(trainer, **settings)]
     address = free_address()
     (code, said), (other, heard) = map(ended, [command([], rank, address, *words) for rank in (0, 1)])
     assert (code, other) == (0, 0), said + heard
@@ -72,21 +73,21 @@ def test_two_machines_share_a_folder_and_go_on_with_a_copied_one(tmp_path):
     before = content(theirs)
     address = free_address()
     both = [
-        command([], rank, address, "resume", path, "--max-train-steps", 3)
+        command([], rank, address, "resume", path, "--max-train-steps", 4)
         for rank, path in enumerate((run.path, theirs / run.id))
     ]
     (code, said), (other, heard) = map(ended, both)
     assert (code, other) == (0, 0), said + heard
-    assert training.newest(run).step == 3 and content(theirs / run.id) == {
+    assert training.newest(run).step == 4 and content(theirs / run.id) == {
         name.partition("/")[2]: data for name, data in before.items()
     }  # only the first machine writes
     both = [
-        command([], rank, address, "resume", path, "--max-train-steps", 4)
+        command([], rank, address, "resume", path, "--max-train-steps", 5)
         for rank, path in enumerate((run.path, theirs / run.id))
     ]
     (code, said), (other, heard) = map(ended, both)  # the copy has not gone on
     assert (code, other) == (1, 1), said + heard
-    sentence = f"process 2 would go on from step 2 of {theirs / run.id}, the first one from step 3."
+    sentence = f"process 2 would go on from step 2 of {theirs / run.id}, the first one from step 4."
     assert sentence in said and sentence in heard
     assert run.state()["status"] == "done"  # as before
 

@@ -39,7 +39,10 @@ def close(one, other, tolerance: float = 2e-5) -> bool:
     return all(torch.allclose(one[key], other[key], rtol=1e-3, atol=tolerance) for key in one)
 
 
-@pytest.mark.parametrize("way", WAYS)
+SLOW = ("all weights, with gradient checkpointing", "autocast")  # the others show what these do
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow if way in SLOW else ()) for way in WAYS])
 def test_it_learns_the_same_under_the_same_names(tmp_path, traced, way):
     trainer, settings = training.Trainer(tmp_path), {"optimizer": "sgd", "learning_rate": 0.1, **WAYS[way]}
     plain = trainer.train(**settings)

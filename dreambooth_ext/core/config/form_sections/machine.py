@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...facts.distribution import AUTO, DDP, FSDP
+from ...facts.distribution import AUTO, DISTRIBUTIONS
 from ...facts.methods import CHECKPOINT, FROZEN, PROMPTED
 from ...facts.setting import setting
 
@@ -30,7 +30,7 @@ class MachineSettings:
         "part of the weights, gradients and optimizer states, of a model trained in full that does not fit one card; "
         "more is sent in each step. The result is the same. 'auto' is ddp, or fsdp where ddp would not fit.",
         group="Machine",
-        choices=(AUTO, DDP, FSDP),
+        choices=DISTRIBUTIONS,
     )
     mixed_precision: str = setting(
         "auto",
