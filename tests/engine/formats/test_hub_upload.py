@@ -366,9 +366,7 @@ def test_a_failed_upload_is_a_warning_and_loses_nothing(trainer, there):
     there.broken = True
     run = trainer.train(push_to_hub=True)
     (warning,) = training.events(run, "warning")
-    assert (
-        warning["field"] == "push_to_hub" and "403" in warning["what"] and "huggingface-cli upload" in warning["remedy"]
-    )
+    assert warning["field"] == "push_to_hub" and "403" in warning["what"] and "hf upload" in warning["remedy"]
     assert training.artifact(run) and run.state()["status"] == "done"
 
 

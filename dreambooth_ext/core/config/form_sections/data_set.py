@@ -26,8 +26,8 @@ class DataSetSettings:
     shuffle_buffer: int = setting(
         2000,
         "Shuffle buffer",
-        "How many pictures of the shards are shuffled together. Those of remote shards are kept on disk meanwhile: "
-        "2000 take about half a gigabyte, three times.",
+        "How many pictures of the shards are shuffled together. Of remote shards three times as many are kept on disk: "
+        "about 1.8 GB with 2000 pictures of 300 KB.",
         group="Data set",
         minimum=1,
         maximum=100_000,

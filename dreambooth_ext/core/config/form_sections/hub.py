@@ -13,7 +13,7 @@ class HubSettings:
         False,
         "Upload",
         "Upload the finished model, with a model card, to a repository on Hugging Face. Log in first with "
-        "`huggingface-cli login`, or set HF_TOKEN.",
+        "`hf auth login`, or set HF_TOKEN.",
         group="Hugging Face",
     )
     hub_model_id: str | None = setting(
