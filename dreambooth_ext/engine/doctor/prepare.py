@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         draw_sheet(folder, arguments.sheet, told["pictures"])
     if arguments.json:
         return [json.dumps(told, ensure_ascii=False)]
-    return in_words(told, copied)
+    return in_words(told, copied, arguments.sheet)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -230,7 +230,7 @@ def free_stem(place: Path, path: Path) -> str:
     return f"{path.stem} ({path.suffix.lstrip('.').lower()})" if taken else path.stem
 
 
-def in_words(told: dict[str, Any], copied: int) -> list[str]:
+def in_words(told: dict[str, Any], copied: int, sheet: Path | None) -> list[str]:
     """Return what is printed for people."""
     lines = []
     for picture in told["pictures"]:
@@ -241,6 +241,12 @@ def in_words(told: dict[str, Any], copied: int) -> list[str]:
     good = sum(not picture["findings"] for picture in told["pictures"])
     lines.append(f"Pictures: {len(told['pictures'])}, without any fault: {good}. Score: {told['score']} of 100.")
     lines += [f"  {reason['text']}" for reason in told["reasons"]]
+    others = [picture["file"] for picture in told["pictures"] if viewable.is_converted(picture["file"])]
+    if others and told["out"] is None:
+        formats = viewable.CONVERTED_FORMATS
+        lines.append(f"Training does not read {formats}: {some(others)}. --out converts them, and so does the tab.")
+    if sheet is not None:
+        lines.append(f"Contact sheet: {sheet}")
     if told["out"] is not None:
         lines.append(f"Mended copies: {copied} in {told['out']}. The originals are as they were.")
     return lines

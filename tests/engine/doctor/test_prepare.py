@@ -171,11 +171,20 @@ def test_pictures_without_a_mask_are_told(folder, tmp_path, capsys):
 
 def test_a_contact_sheet_is_drawn_and_nothing_is_overwritten(folder, tmp_path, capsys):
     before, sheet = prints(folder), tmp_path / "листы" / "all.jpg"
-    code, _, _ = run(capsys, folder, "--sheet", sheet)
-    assert code == 0 and prints(folder) == before
+    code, out, _ = run(capsys, folder, "--sheet", sheet)
+    assert code == 0 and prints(folder) == before and f"Contact sheet: {sheet}" in out
     with Image.open(sheet) as image:
         assert image.format == "JPEG" and image.width > 500
     for wrong, word in ((sheet, "already"), (folder / "all.jpg", "among"), (tmp_path / "all.gif", "contact sheet")):
         code, out, told = run(capsys, folder, "--json", "--sheet", wrong)
         assert code == 1 and out == "" and word in told
     assert prints(folder) == before
+
+
+def test_formats_that_training_does_not_read_are_named(folder, tmp_path, capsys):
+    _, out, _ = run(capsys, folder)
+    assert "Training does not read HEIC, AVIF, TIFF, GIF: below/d.tif, c.gif. --out converts them" in out
+    _, out, _ = run(capsys, folder, "--out", tmp_path / "made")
+    assert "Training does not read" not in out
+    _, out, _ = run(capsys, tmp_path / "made")
+    assert "Training does not read" not in out
