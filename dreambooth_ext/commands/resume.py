@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             picture_list.forget(run.path)
         environment = Environment()
         environment.ensure()
+        machines.say_others(arguments, place)
         follower = Follower(run, environment, wanted, given, arguments.processes, place, arguments.distribution)
         return follower.train(total or state.get("total"))
 

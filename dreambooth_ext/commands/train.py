@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     if place and place.rank:
         wished = paths.absolute(config)
         processes = devices.processes(config.device, config.processes)
-        return machines.help_out(place, processes, arguments.runs_dir, is_run=False, config=wished.as_dict())
+        where, given = arguments.runs_dir, wished.as_dict()
+        return machines.help_out(place, processes, where, is_run=False, config=given, filled=choices)
     config_options.print_choices(choices)
     count = picture_entries.trained(entries)
     clashes = delivery.clashes(arguments, config, entries, subjects, folders)
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = delivery.wished(folders, delivery.publishes_intermediate(arguments))
     run = run_folder.create(arguments.runs_dir, paths.absolute(config), wanted.as_dict() if wanted else None)
     say(f"run {run.id} in {run.path}")
+    machines.say_others(arguments, place)
     with delivery.claimed(run):
         follower = Follower(run, environment, wanted, links.of(config), place=place)
         code = follower.train()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..core.data.picture_list import HASHED
 from ..core.errors import UserError
 from ..core.runs.run_folder import Run
 from ..core.system.files import sha256_of
+from .launching.differences import first_difference, two_values
 from .models.base_files import BaseFiles
 from .runtime import distributed
 
@@ -33,7 +34,9 @@ def require_same_run(run: Run, base: BaseFiles, config: ResolvedConfig) -> None:
     first = everyone[0]
     for number, theirs in enumerate(everyone, 1):
         about: dict[str, Any] = {"number": number, "folder": theirs["folder"]}
-        if name := different(first["settings"], theirs["settings"]):
+        if name := first_difference(first["settings"], theirs["settings"]):
+            if values := two_values(name, first["settings"], theirs["settings"]):
+                raise UserError("machines.values_differ", name, setting=name, **values, **about)
             raise UserError("machines.settings_differ", name, setting=name, **about)
         if first["base"] != theirs["base"]:
             raise UserError("machines.base_differs", base.field, **about)
@@ -56,11 +59,6 @@ def require_same_start(run: Run, entries: Iterable[Entry], step: int, config: Ru
             raise UserError("machines.pictures_differ", field, **about)
         if first["step"] != theirs["step"]:
             raise UserError("machines.states_differ", "run", ours=first["step"], theirs=theirs["step"], **about)
-
-
-def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The first name whose values differ; "" for none."""
-    return next((name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)), "")
 
 
 def digest_of(entries: list[Entry]) -> str:

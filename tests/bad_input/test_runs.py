@@ -92,6 +92,16 @@ def test_the_follower_shows_what_is_wrong(tmp_path, capsys):
     assert capsys.readouterr().err == "error: device: 'cuda' is not here. Use cpu.\n"
 
 
+def test_the_follower_tells_how_long_is_waited_and_no_time_that_is_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Progress, "LEAST", 0.0)
+    follower = run_output.Follower(made_run(tmp_path), None, None)
+    waiting = {"type": "status", "status": "queued", "stage": "waiting for the other machines", "done": 1, "of": 2}
+    follower.show({**waiting, "minutes": 30})
+    line = capsys.readouterr().err
+    assert "1/2" in line and "for 30 minutes more at most" in line and " left" not in line and "each" not in line
+    assert event_text.told({**waiting, "minutes": 30}).endswith("1/2, for 30 minutes more at most")
+
+
 def test_the_follower_tells_one_time_that_is_left(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Progress, "LEAST", 0.0)
     follower = run_output.Follower(made_run(tmp_path), None, None)

@@ -41,7 +41,7 @@ def test_settings_and_base_are_compared(tmp_path, gathered):
     with pytest.raises(UserError, match="base_model: process 2 opens another base"):
         agreement.require_same_run(run, base, config)
     gathered["settings"] = run.config.replace(learning_rate=1e-6).as_dict()
-    with pytest.raises(UserError, match=r"learning_rate: process 2 reads another learning_rate in .* than the first"):
+    with pytest.raises(UserError, match=r"learning_rate: process 2 reads learning_rate 1e-5 in .*, the first one 1e-6"):
         agreement.require_same_run(run, base, config)
 
 

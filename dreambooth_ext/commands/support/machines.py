@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import signal
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def chosen(arguments: argparse.Namespace) -> LaunchPlace | None:
     return launch_place.chosen(arguments.machines, arguments.machine_rank, arguments.main_address)
 
 
+def say_others(arguments: argparse.Namespace, place: LaunchPlace | None) -> None:
+    """Say on the first machine how the others are started; another program's launcher starts them by itself."""
+    if place and arguments.machines:
+        ranks = "1" if place.machines == 2 else f"1 to {place.machines - 1}"
+        say(f"start the same command on the other machines, with --machines {place.machines} --machine-rank {ranks} "
+            f"--main-address {place.address}")  # fmt: skip
+
+
 def check_processes(count: int | None) -> None:
     """Raise UserError for a number of processes that the setting does not allow either."""
     low, high = SETTINGS["processes"].limits
@@ -48,17 +57,21 @@ def help_out(
     is_run: bool,
     config: dict[str, Any] | None = None,
     distribution: str | None = None,
+    filled: Iterable[str] = (),
 ) -> int:
     """Train a run of the first machine with it; returns the exit status.
 
-    where: the run, or the folder in which it is looked for. config: the settings that this command was given.
-    distribution: instead of the run's setting.
+    where: the run, or the folder in which it is looked for. config: the settings that this command was given; filled:
+    which of them the guide has filled in. distribution: instead of the run's setting.
     """
     environment = Environment()
     environment.ensure()
-    process = worker_process.start_helper(environment, place, processes, where, is_run, config, distribution)
+    process = worker_process.start_helper(environment, place, processes, where, is_run, config, distribution, filled)
     for polite in (signal.SIGINT, signal.SIGTERM):
         signal.signal(polite, signal.default_int_handler)
+    hangup = getattr(signal, "SIGHUP", None)  # the terminal was closed; Windows lacks it
+    if hangup and signal.getsignal(hangup) is signal.SIG_DFL:  # nohup has it ignored
+        signal.signal(hangup, signal.default_int_handler)
     interrupts = 0
     while True:
         try:
@@ -71,9 +84,9 @@ def help_out(
 
 
 def interrupt(process: subprocess.Popen, times: int) -> None:
-    if times == 1 and process.stdin:
-        say("the first machine is asked to stop. Press Ctrl-C again to end this machine's part at once.")
-        with contextlib.suppress(OSError):
-            process.stdin.close()
+    if times == 1:
+        worker_process.stop_helper(process)
+        with contextlib.suppress(OSError):  # the terminal was closed
+            say("stopping. Press Ctrl-C again to end this machine's part at once.")
     else:
         worker_process.kill(process)

@@ -176,7 +176,9 @@ class Follower:
 
     def _on_status(self, event: dict[str, Any]) -> None:
         if "stage" in event:
-            self._advance(event["stage"], event["done"], event["of"])
+            minutes = event.get("minutes")  # that it waits at most
+            more = f"for {minutes} minutes more at most" if minutes else ""
+            self._advance(event["stage"], event["done"], event["of"], more, is_waiting=bool(minutes))
         elif event["status"] == "preparing" and "plan" in event:
             self._say(told(event))
 
@@ -212,12 +214,15 @@ class Follower:
     def _on_uploaded(self, event: dict[str, Any]) -> None:
         self._say(f"uploaded to {event['address']}")
 
-    def _advance(self, label: str, done: int, total: int, text: str = "") -> None:
+    def _advance(self, label: str, done: int, total: int, text: str = "", is_waiting: bool = False) -> None:
+        """is_waiting: what was done says nothing of the time that is left."""
         if self.progress and self.progress.label != label:
             self._close()
         if not self.progress:
             since = self._began.setdefault(label, time.monotonic())  # a save or a preview came between
             self.progress = Progress(total, label, start=max(0, done - 1), since=since)
+        if is_waiting:
+            self.progress.start = done
         self.progress.update(done, text)
 
     def _close(self) -> None:

@@ -25,7 +25,8 @@ def step_figures(event: dict[str, Any]) -> str:
 
 def _status(event: dict[str, Any]) -> str:
     if "stage" in event:
-        return f"{event['stage']} {event['done']}" + (f"/{event['of']}" if event["of"] else "")
+        more = f", for {event['minutes']} minutes more at most" if event.get("minutes") else ""
+        return f"{event['stage']} {event['done']}" + (f"/{event['of']}" if event["of"] else "") + more
     if plan := event.get("plan"):
         length = f"{plan['pictures']} pictures, {plan['steps']} steps ({plan['epochs']:g} epochs)"
         if not plan["pictures"]:

@@ -29,10 +29,14 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.is_abandoned = False  # whoever started this program has ended without a word, as one that is killed does
 
     def ask(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Also a signal's handler."""
         self._event.set()
+
+    def is_asked(self) -> bool:
+        return self._event.is_set()
 
     def take(self) -> bool:
         """Whether it was asked since the last call."""
@@ -72,9 +76,11 @@ class Launch:
     def follow(self) -> int:
         """Wait for the end of all. Returns the run's exit status, negative for a signal."""
         while self.first.code is None:
-            if self.stop.take() or any(line.said.pop("stop", False) for line in self.lines):
+            asking = [line for line in self.lines if line.said.pop("stop", False)]
+            if self.stop.take() or asking:
                 with contextlib.suppress(OSError):  # the run was deleted: its worker notices that, too
                     self.run.command("stop")
+                    self._tell_who_stops(asking)
             if any(member.has_failed for member in self.others):
                 wait_for_cause(self.others, lambda: self.first.code is not None)
                 if self.first.code is None:
@@ -83,6 +89,13 @@ class Launch:
         if self.first.failure is None and self.first.code not in FINE and first_cause(self.others):
             return self._fail()
         return self._ended()
+
+    def _tell_who_stops(self, lines: Sequence[Connection]) -> None:
+        """Record which machines have asked for the stop: whoever looks at the first one has not."""
+        for line in lines:
+            problem = Problem("machines.asked_to_stop", machine=line.name)
+            say(problem)
+            self.run.events.append("warning", **problem.as_event())
 
     def _fail(self) -> int:
         """End all because of a process that failed, after the first has saved what there is."""
@@ -115,18 +128,26 @@ class Launch:
 
 
 class Help:
-    """On another machine than the first process's. line: to that machine, which says how the run ends."""
+    """On another machine than the first process's. line: to that machine, which says how the run ends. name: this
+    machine's."""
 
-    def __init__(self, members: list[Member], count: int, stop: Stop, line: Connection):
-        self.members, self.count, self.stop, self.line = members, count, stop, line
+    def __init__(self, members: Sequence[Member], count: int, stop: Stop, line: Connection, name: str):
+        self.members, self.count, self.stop, self.line, self.name = members, count, stop, line, name
 
     def follow(self) -> int:
         """Wait for the end of all. Returns the exit status."""
         while True:
             if self.line.closed.is_set() or {"failed", "ended"} & self.line.said.keys():
                 return self._over()
-            if self.stop.take():
+            if self.stop.take() and not self.stop.is_abandoned:
                 self.line.tell(stop=True)
+                with contextlib.suppress(OSError):  # the terminal was closed
+                    say("the first machine is asked to stop the run.")
+            if self.stop.is_abandoned:
+                gone = Problem("machines.gone", "processes", machine=self.name)
+                self.line.tell(failed=gone.as_dict(), code=FAILED, is_exchange=False)
+                self.line.hear("failed", "ended", seconds=SETTLE + RESCUE)
+                return self._over()
             if any(member.has_failed for member in self.members):
                 wait_for_cause(self.members, lambda: bool({"failed", "ended"} & self.line.said.keys()))
                 self._tell_failure()
@@ -146,7 +167,7 @@ class Help:
             return int(said.get("code", FAILED))
         if "ended" not in said:
             cause = first_cause(self.members)
-            problem = cause.problem(self.count) if cause else Problem("machines.gone", "processes", machine="1")
+            problem = cause.problem(self.count) if cause else self.line.problem(self.count)
             say(f"error: {problem}")
             return FAILED
         if said["ended"] in FINE:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ from ...core.runs.run_folder import Run
 from ...core.system.message_lines import messages
 from ...core.system.terminal import open_missing_streams, say
 from . import machines
+from .differences import first_difference, two_values
 from .launch import LEAVING, Help, Launch, Stop, record
 from .machines import Connection, Meeting, Place
 from .member import Member
@@ -38,15 +40,21 @@ INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 class Input:
-    """What whoever started this program says on standard input: the settings that this machine was given."""
+    """What whoever started this program says on standard input: the settings that this machine was given, which of them
+    the guide has filled in, and that it is to stop."""
 
     def __init__(self) -> None:
         self.config: dict[str, Any] | None = None
+        self.filled: list[str] = []
 
     def follow(self, stop: Stop) -> None:
-        """Stop when that program has ended, for whatever reason."""
+        """Stop when that program wants it, or has ended, for whatever reason."""
+        is_wish = False
         for message in messages(sys.stdin.buffer):
-            self.config = message.get("config")
+            if "config" in message:
+                self.config, self.filled = message["config"], message.get("filled", [])
+            is_wish = is_wish or bool(message.get("stop"))
+        stop.is_abandoned = not is_wish
         stop.ask()
 
 
@@ -82,7 +90,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def place_of(arguments: argparse.Namespace) -> Place:
     host, _, port = arguments.main_address.rpartition(":")
-    return Place(arguments.machines, arguments.machine_rank, host.strip("[]"), int(port), arguments.processes)
+    is_one_machine = arguments.locals == arguments.machines > 1
+    place = arguments.machines, arguments.machine_rank, host.strip("[]"), int(port), arguments.processes
+    return Place(*place, is_one_machine)
 
 
 # --- the first machine
@@ -97,7 +107,8 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
     meeting = Meeting(place, {"run": run.id}, lambda: asked_to_stop(run, stop))
     try:
         try:
-            if not meeting.hold(Waiting(run, place.machines).tell):
+            waiting = Waiting(run, place)
+            if not meeting.hold(waiting.tell, waiting.warn):
                 return end_stopped(run)
             port = free_port("")
             problem = meeting.begin(port)
@@ -118,18 +129,23 @@ def train(arguments: argparse.Namespace, stop: Stop) -> int:
 
 
 class Waiting:
-    """Tells in the run's events how many machines are there."""
+    """Tells in the run's events how many machines are there, and how many minutes more the others have."""
 
-    def __init__(self, run: Run, machines: int):
-        self.run, self.machines, self.told = run, machines, (0, 0.0)
+    def __init__(self, run: Run, place: Place):
+        self.run, self.place, self.told = run, place, (0, 0.0)
 
-    def tell(self, there: int) -> None:
+    def warn(self, problem: Problem) -> None:
+        say(f"warning: {problem}")
+        self.run.events.append("warning", **problem.as_event())
+
+    def tell(self, there: int, seconds: float) -> None:
         count, when = self.told
         if there == count and time.monotonic() - when < TELLING:
             return
         self.told = there, time.monotonic()
-        stage = beside("stage", Message("stages.waiting_for_machines"))
-        self.run.events.append("status", status="queued", **stage, done=there, of=self.machines)
+        who = "stages.waiting_for_processes" if self.place.is_one_machine else "stages.waiting_for_machines"
+        known = {**beside("stage", Message(who)), "done": there, "of": self.place.machines}
+        self.run.events.append("status", status="queued", **known, minutes=max(1, math.ceil(seconds / 60)))
 
 
 def asked_to_stop(run: Run, stop: Stop) -> bool:
@@ -152,58 +168,69 @@ def help_out(arguments: argparse.Namespace, stop: Stop, given: Input) -> int:
     place = place_of(arguments)
     name = arguments.run.name if arguments.run else None
     folder = (arguments.run.parent if arguments.run else arguments.runs_dir).resolve()
-    number, address = place.rank + 1, f"{place.host}:{place.port}"
-    say(f"machine {number} of {place.machines}: asking {address} for the run; it is looked for in {folder}")
+    me, address = place.name_of(place.rank), f"{place.host}:{place.port}"
+    say(f"{me}: asking {address} for the run; it is looked for in {folder}")
     try:
-        line = machines.go_to(place, {"processes": place.processes, "run": name}, stop.take, Reminder(address).tell)
+        hello = {"processes": place.processes, "run": name}
+        line = machines.go_to(place, hello, stop.is_asked, Reminder(place).tell)
     except UserError as error:
         say(f"error: {error}")
         return REFUSED
     if line is None:
+        with contextlib.suppress(OSError):  # the terminal was closed
+            say(f"stopped, before {address} had a run for this machine.")
         return STOPPED
     begin = line.said["begin"]
     run = Run(folder / Path(str(begin["run"])).name)
-    if problem := objection(run, given.config, number):
+    if problem := objection(run, given, me):
         say(f"error: {problem}")
         line.tell(failed=problem.as_dict(), code=REFUSED)
         line.hear("failed", seconds=LEAVING)
         return REFUSED
     line.tell(ready=True)
-    say(f"machine {number} of {place.machines}: {run.id}, found in {folder}")
+    say(f"{me}: {run.id}, found in {folder}")
     return launch(arguments, run, stop, begin["first"], begin["world"], (place.host, begin["port"]), [line])
 
 
 class Reminder:
-    """Says every now and then that the first machine does not answer yet."""
+    """Says every now and then that the first machine does not answer yet; at once if its name is not known."""
 
-    def __init__(self, address: str):
-        self.address, self.told = address, time.monotonic()
+    def __init__(self, place: Place):
+        self.place, self.told, self.is_unknown = place, time.monotonic(), False
 
-    def tell(self) -> None:
-        if time.monotonic() - self.told > TELLING:
-            self.told = time.monotonic()
-            say(f"{self.address} does not answer yet. Is the first machine's command running?")
+    def tell(self, error: OSError) -> None:
+        was_unknown, self.is_unknown = self.is_unknown, isinstance(error, socket.gaierror)
+        if time.monotonic() - self.told < TELLING and was_unknown >= self.is_unknown:
+            return
+        self.told = time.monotonic()
+        host, address = self.place.host, f"{self.place.host}:{self.place.port}"
+        if self.is_unknown:
+            say(f"main_address: the name {host} is not known here ({error.strerror}). It is tried again; if it is "
+                "misspelt, stop, and give the first machine's name or IP address.")  # fmt: skip
+        else:
+            say(f"{address} does not answer yet. Is the first machine's command running?")
 
 
-def objection(run: Run, given: dict[str, Any] | None, number: int) -> Problem | None:
-    """Why the run here is not the one to train. given: the settings that this machine was given, None for a resumed
-    run."""
+def objection(run: Run, given: Input, name: str) -> Problem | None:
+    """Why the run here is not the one to train. given: the settings that this machine was given, none for a resumed
+    run. name: this machine's."""
     deadline = time.monotonic() + (LOOKING if run.path.parent.is_dir() else 0)
     while not run.exists() and time.monotonic() < deadline:
         time.sleep(0.5)
         if not any(run.path.parent.glob("*/config.json")):
             break  # this folder has no runs at all
-    about: dict[str, Any] = {"run": run.id, "folder": str(run.path.parent), "machine": number}
+    about: dict[str, Any] = {"run": run.id, "folder": str(run.path.parent), "machine": name}
     if not run.exists():
         return Problem("machines.no_run", "runs_dir", **about)
     try:
         known = run.config.as_dict()
     except UserError as error:
         return error.problem
-    for name in sorted(known if given else ()):
-        if known[name] != (given or {}).get(name):
-            return Problem("machines.other_settings", name, setting=name, **about)
-    return None
+    if given.config is None or not (setting := first_difference(known, given.config, given.filled)):
+        return None
+    if values := two_values(setting, known, given.config):
+        return Problem("machines.other_values", setting, setting=setting, **values, **about)
+    return Problem("machines.other_settings", setting, setting=setting, **about)
 
 
 # --- all
@@ -234,7 +261,8 @@ def launch(
             local = arguments.local * here + number
             members.append(Member(words, first + number, local, arguments.locals * here, world, address))
         if first:
-            return Help(members, world, stop, lines[0]).follow()
+            place = place_of(arguments)
+            return Help(members, world, stop, lines[0], place.name_of(place.rank)).follow()
         return Launch(run, members, world, stop, lines).follow()
     finally:
         for member in members:

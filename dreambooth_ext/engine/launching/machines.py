@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.errors import Problem, UserError
+from ...core.messages.message import Message
 from ...core.version import __version__
 
 PATIENCE = 1800.0  # seconds to wait for the other machines: a folder may have to be copied
@@ -30,13 +31,21 @@ LONGEST = 2**20  # bytes of one message
 
 @dataclass(frozen=True)
 class Place:
-    """Which of so many machines this one is, from 0, where they meet, and how many processes it starts."""
+    """Which of so many machines this one is, from 0, where they meet, and how many processes it starts. is_one_machine:
+    another program's launcher started them all on one."""
 
     machines: int
     rank: int
     host: str
     port: int
     processes: int
+    is_one_machine: bool = False
+
+    def name_of(self, rank: int) -> Message:
+        """What users call one of them."""
+        if self.is_one_machine:
+            return Message("machines.a_process", number=rank + 1, count=self.machines)
+        return Message("machines.a_machine", number=rank + 1, rank=rank)
 
 
 class Connection:
@@ -45,7 +54,7 @@ class Connection:
     rescues = False
 
     def __init__(self, connection: socket.socket, name: str):
-        self.connection, self.name = connection, name  # the machine's number, from 1
+        self.connection, self.name = connection, name  # what users call the machine
         self.said: dict[str, Any] = {}  # everything that came
         self.closed = threading.Event()
         self._sending = threading.Lock()
@@ -131,12 +140,13 @@ class Meeting:
         self.lines: dict[int, Connection] = {}  # by machine
         self.processes = {0: place.processes}  # by machine
 
-    def hold(self, wait: Callable[[int], None]) -> bool:
+    def hold(self, wait: Callable[[int, float], None], warn: Callable[[Problem], None]) -> bool:
         """Wait for all machines. Returns False if it was stopped; raises UserError when some do not come.
 
-        wait: told how many are there, every now and then.
+        wait: told how many are there, and for how many seconds more it waits at most, every now and then. warn: told
+        that the main address is not this machine's.
         """
-        with listening(self.place) as listener:
+        with listening(self.place, warn) as listener:
             deadline = time.monotonic() + PATIENCE
             while len(self.processes) < self.place.machines:
                 self._lose()
@@ -145,7 +155,7 @@ class Meeting:
                 if time.monotonic() > deadline:
                     missing = [rank for rank in range(self.place.machines) if rank not in self.processes]
                     raise UserError("machines.missing", "machines", ranks=missing, minutes=int(PATIENCE // 60))
-                wait(len(self.processes))
+                wait(len(self.processes), deadline - time.monotonic())
                 with contextlib.suppress(TimeoutError):
                     connection, _ = listener.accept()
                     self._welcome(connection)
@@ -168,7 +178,7 @@ class Meeting:
             line.kill()
             return
         rank = hello["rank"]
-        line.name = str(rank + 1)
+        line.name = self.place.name_of(rank)
         self.lines[rank], self.processes[rank] = line, hello["processes"]
 
     def _objection(self, hello: Any) -> Problem | None:
@@ -199,9 +209,9 @@ class Meeting:
         return None
 
 
-def listening(place: Place) -> socket.socket:
-    """A socket at the main address; on all addresses of this machine where that is another's, as behind a router.
-    Raises UserError."""
+def listening(place: Place, warn: Callable[[Problem], None]) -> socket.socket:
+    """A socket at the main address; on all addresses of this machine where that is another's, as behind a router, of
+    which it warns. Raises UserError."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
@@ -213,6 +223,7 @@ def listening(place: Place) -> socket.socket:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
             listener.bind(("", place.port))
+            warn(Problem("machines.not_own_address", "main_address", host=place.host, port=place.port))
         listener.listen()
     except OSError as error:
         about = {"address": f"{place.host}:{place.port}", "error": error.strerror or str(error)}
@@ -225,24 +236,28 @@ def listening(place: Place) -> socket.socket:
 
 
 def go_to(
-    place: Place, hello: Mapping[str, Any], stopped: Callable[[], bool], wait: Callable[[], None]
+    place: Place, hello: Mapping[str, Any], stopped: Callable[[], bool], wait: Callable[[OSError], None]
 ) -> Connection | None:
     """Connect with the first machine, and hear from it what to start: `said["begin"]`. None if stopped meanwhile.
 
-    Raises UserError when it does not answer, or does not want this machine.
+    wait: told why it is not reached, at each try; a name that is not known may become so. Raises UserError when it does
+    not answer, or does not want this machine.
     """
     deadline = time.monotonic() + PATIENCE
     address = f"{place.host}:{place.port}"
     error: Exception | None = None
-    while time.monotonic() < deadline and not stopped():
+    while not stopped():
+        if time.monotonic() > deadline:
+            about: dict[str, Any] = {"error": str(error or ""), "minutes": int(PATIENCE // 60)}
+            raise UserError("machines.no_first", "main_address", address=address, **about)
         try:
             connection = socket.create_connection((place.host, place.port), timeout=5.0)
         except OSError as found:
             error = found
-            wait()
+            wait(found)
             time.sleep(POLL)
             continue
-        line = Connection(connection, "1")
+        line = Connection(connection, place.name_of(0))
         line.tell(hello={**hello, "version": __version__, "rank": place.rank, "machines": place.machines})
         answer = line.hear("begin", "failed", seconds=deadline - time.monotonic(), stopped=stopped)
         if answer == "begin":
@@ -252,11 +267,7 @@ def go_to(
             raise line.problem(0).as_error()
         error = None
         time.sleep(POLL)  # the first machine's program ended, and may be started again
-    if stopped():
-        return None
-    raise UserError(
-        "machines.no_first", "main_address", address=address, error=str(error or ""), minutes=int(PATIENCE // 60)
-    )
+    return None
 
 
 def interface_to(host: str, port: int) -> str:

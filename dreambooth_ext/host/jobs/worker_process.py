@@ -77,11 +77,13 @@ def start_helper(
     is_run: bool,
     config: dict[str, Any] | None = None,
     distribution: str | None = None,
+    filled: Iterable[str] = (),
 ) -> subprocess.Popen:
-    """Start the launcher of another machine than the first, with this terminal's output. It stops when the process's
-    standard input closes.
+    """Start the launcher of another machine than the first, with this terminal's output. When the process's standard
+    input closes without `stop_helper`, it takes this program for killed, and the run fails.
 
-    where: the run, or the folder in which it is looked for. config: the settings that this machine was given.
+    where: the run, or the folder in which it is looked for. config: the settings that this machine was given; filled:
+    which of them the guide has filled in.
     """
     arguments = ["-m", LAUNCHER, f"--processes={processes}", "--tied", *place.words]
     arguments += ["--distribution", distribution] if distribution else []
@@ -94,8 +96,17 @@ def start_helper(
     )
     assert process.stdin
     with contextlib.suppress(OSError):  # it ended at once, and its exit status says so
-        process.stdin.write(line({"config": config}))
+        process.stdin.write(line({"config": config, "filled": list(filled)}))
     return process
+
+
+def stop_helper(process: subprocess.Popen) -> None:
+    """Have that launcher stop the run, on all machines."""
+    assert process.stdin
+    with contextlib.suppress(OSError):  # it has ended
+        process.stdin.write(line({"stop": True}))
+    with contextlib.suppress(OSError):
+        process.stdin.close()
 
 
 def apart() -> dict[str, Any]:

@@ -141,7 +141,7 @@ def test_two_machines_train_together_until_the_cable_is_cut(tmp_path, cable):
     (code, said), (other, heard) = map(ended, both)
     assert time.monotonic() - cut < 20 and not workers(run)
     assert (code, other) == (3, 3), said + heard
-    assert "machine 2 is gone" in said and "machine 1 is gone" in heard
+    assert "machine 2 (--machine-rank 1) is gone" in said and "machine 1 (--machine-rank 0) is gone" in heard
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_a_machine_with_other_files_is_refused_by_what_differs(tmp_path, what):
         before = elsewhere(base, tiny.single_file(other, "sd1", seed=5))
         sentence = "base_model: process 2 opens another base than the first one."
     else:
-        before, sentence = [], "learning_rate: machine 2 was given another learning_rate"
+        before, sentence = [], "learning_rate: machine 2 (--machine-rank 1) was given learning_rate 0.002, the run "
     address = free_address()
     theirs = [*words, "--learning-rate=0.002"] if what == "settings" else words
     both = [command([], 0, address, *words), command(before, 1, address, *theirs)]
