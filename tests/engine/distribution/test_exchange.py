@@ -22,12 +22,12 @@ LORA = {"method": "lora", "rank": 2, "learning_rate": 1e-2, "text_encoder_steps"
 WORD = {"placeholder_token": "sksper", "embedding_lr": 1e-2, "embedding_steps": 1, "num_vectors": 2}
 QUICK: dict[str, tuple[str, dict[str, Any]]] = {
     "sd1, clip skip, a text encoder that stops": ("sd1", {**STOPS, "clip_skip": 2, "max_grad_norm": 0.5}),
-    "sdxl, the text encoders of which one is read early": ("sdxl", {"text_encoder_steps": 3}),
     "lora with a word, both stop": ("sdxl", {**LORA, **WORD}),
     "in bfloat16, rounded at random": ("sd1", {"mixed_precision": "bf16", "weight_precision": "bf16"}),
     "unconditional": ("", {}),
 }
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sdxl, the text encoders of which one is read early": ("sdxl", {"text_encoder_steps": 3}),
     "sd2": ("sd2", {**STOPS, "gradient_checkpointing": True}),
     "lora, clip skip": ("sd1", {**LORA, "clip_skip": 2, "gradient_checkpointing": True}),
     "lora of sd2": ("sd2", LORA),
