@@ -85,7 +85,10 @@ def test_the_average_is_what_is_saved_and_the_rest_what_is_resumed_from(trainer,
     assert (stored.float() - weights[bias]).abs().max() > 1e-5
 
 
-@pytest.mark.parametrize("more", [{}, {"max_grad_norm": 0}, HALVED, {**HALVED, "max_grad_norm": 0}])
+SLOW = [pytest.param(more, marks=pytest.mark.slow) for more in ({"max_grad_norm": 0}, HALVED)]
+
+
+@pytest.mark.parametrize("more", [{}, {**HALVED, "max_grad_norm": 0}, *SLOW])
 def test_a_resumed_run_is_the_same_also_with_the_text_encoder_that_left(trainer, more):
     check(trainer, (1, 3), **FREE, **more, text_encoder_steps=2, max_train_steps=4)
 
