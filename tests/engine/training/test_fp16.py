@@ -68,7 +68,9 @@ def test_losses_are_those_of_float32_to_three_digits(trainer):
     assert training.trainer_state(half)["scaler"]["scale"] == FITS and training.trainer_state(whole)["scaler"] is None
 
 
-@pytest.mark.parametrize("method", METHOD)
+@pytest.mark.parametrize(
+    "method", ["dreambooth", "lora", *(pytest.param(method, marks=pytest.mark.slow) for method in list(METHOD)[2:])]
+)
 def test_a_resumed_run_is_the_same(trainer, method):
     check(trainer, (2,), method=method, **METHOD[method])
 
