@@ -15,6 +15,7 @@ from ..core.errors import Problem
 from ..core.facts.methods import PROMPTED_METHODS
 from ..core.guide import completion
 from ..core.messages.message import beside
+from ..core.runs import event_text
 from ..core.system import files
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
@@ -83,8 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(plan: dict[str, Any]) -> list[str]:
-    size = files.human_size
-    precision = "fp32" if plan["mixed_precision"] == "no" else plan["mixed_precision"]
+    size, precision = files.human_size, event_text.precision(plan)
     if plan["weight_precision"] == "bf16":
         precision += ", weights in bf16"
     encoded = ENCODED.get(plan["encodes"], "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from ..core.config import devices, links
 from ..core.data import picture_list
@@ -13,6 +14,7 @@ from ..core.runs import conclusion, run_folder, run_list, training_states
 from ..core.runs.job_options import JobOptions
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
+from ..host.jobs import worker_process
 from .support import delivery, machines
 from .support.exit_status import DONE, FAILED
 from .support.run_output import Follower
@@ -45,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     place = machines.chosen(arguments)
     if place and place.rank:
         processes = arguments.processes or devices.processes(run.config.device, run.config.processes)
-        return machines.help_out(place, processes, run.path, is_run=True, distribution=arguments.distribution)
+        start = partial(worker_process.start_helper, place=place, processes=processes, where=run.path, is_run=True)
+        return machines.help_out(partial(start, distribution=arguments.distribution))
     folders = delivery.named_folders(arguments, run.config)
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):

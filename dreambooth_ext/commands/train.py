@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from ..core.checks import config_checks, config_warnings
 from ..core.config import devices, links, paths
@@ -11,6 +12,7 @@ from ..core.runs import run_folder
 from ..core.system.terminal import say
 from ..core.verbs.path_option import path
 from ..host.environment.environment import Environment
+from ..host.jobs import worker_process
 from .support import config_options, delivery, machines
 from .support.exit_status import BAD_INPUT
 from .support.run_output import Follower
@@ -46,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     if place and place.rank:
         wished = paths.absolute(config)
         processes = devices.processes(config.device, config.processes)
-        where, given = arguments.runs_dir, wished.as_dict()
-        return machines.help_out(place, processes, where, is_run=False, config=given, filled=choices)
+        start = partial(worker_process.start_helper, place=place, processes=processes, where=arguments.runs_dir)
+        return machines.help_out(partial(start, is_run=False, config=wished.as_dict(), filled=choices))
     config_options.print_choices(choices)
     count = picture_entries.trained(entries)
     clashes = delivery.clashes(arguments, config, entries, subjects, folders)

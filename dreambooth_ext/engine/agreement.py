@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import gather_object
-
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import ResolvedConfig
 from ..core.data.entry import Entry
@@ -28,9 +26,9 @@ def require_same_run(run: Run, base: BaseFiles, config: ResolvedConfig) -> None:
     another way to divide the work. config: resolved."""
     if distributed.processes() == 1:
         return
-    known = {"settings": run.config.as_dict(), "base": base.digest, "folder": str(run.path)}
+    known: dict[str, Any] = {"settings": run.config.as_dict(), "base": base.digest, "folder": str(run.path)}
     known |= {"distribution": config.distribution}
-    everyone = gather_object([known])
+    everyone = distributed.of_all(known)
     first = everyone[0]
     for number, theirs in enumerate(everyone, 1):
         about: dict[str, Any] = {"number": number, "folder": theirs["folder"]}
@@ -50,7 +48,7 @@ def require_same_start(run: Run, entries: Iterable[Entry], step: int, config: Ru
     another step."""
     if distributed.processes() == 1:
         return
-    everyone = gather_object([{"pictures": digest_of(list(entries)), "step": step, "folder": str(run.path)}])
+    everyone = distributed.of_all({"pictures": digest_of(list(entries)), "step": step, "folder": str(run.path)})
     first = everyone[0]
     for number, theirs in enumerate(everyone, 1):
         about: dict[str, Any] = {"number": number, "folder": theirs["folder"]}

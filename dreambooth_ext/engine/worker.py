@@ -165,7 +165,7 @@ def train(run: Run, control: Control, total: int | None, distribution: str) -> s
             or run.state().get("total")
             or dataset.order.steps(config.num_train_epochs or 1, accelerator.num_processes)
         )
-        total = distributed.number_of_first(total)  # another machine's copy of the run may say less
+        total = distributed.of_first(total)  # another machine's copy of the run may say less
         config = config.replace(max_train_steps=total)
         resumed = starting_point(run, config, dataset, total, control, accelerator)
         step = resumed.step if resumed else 0

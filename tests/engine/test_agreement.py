@@ -21,11 +21,11 @@ def gathered(monkeypatch):
     """The first process says what is put here, instead of the same as this one."""
     first: dict = {}
 
-    def gather(own: list) -> list:
-        return [{**copy.deepcopy(own[0]), **first}, *own]
+    def of_all(own: dict) -> list[dict]:
+        return [{**copy.deepcopy(own), **first}, own]
 
     monkeypatch.setattr(agreement.distributed, "processes", lambda: 2)
-    monkeypatch.setattr(agreement, "gather_object", gather)
+    monkeypatch.setattr(agreement.distributed, "of_all", of_all)
     return first
 
 
@@ -72,7 +72,7 @@ def test_pictures_captions_their_order_and_the_step_are_compared(tmp_path, gathe
 
 
 def test_a_process_alone_agrees_with_itself(monkeypatch):
-    monkeypatch.setattr(agreement, "gather_object", None)
+    monkeypatch.setattr(agreement.distributed, "of_all", None)
     agreement.require_same_run(None, None, None)
     agreement.require_same_start(None, [], 0, None)
 

@@ -6,9 +6,7 @@ import argparse
 import contextlib
 import signal
 import subprocess
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 from ...core.config.run_config import SETTINGS
 from ...core.errors import UserError
@@ -50,23 +48,11 @@ def check_processes(count: int | None) -> None:
         raise UserError("settings.out_of_range", "processes", value=count, low=low, high=high)
 
 
-def help_out(
-    place: LaunchPlace,
-    processes: int,
-    where: Path,
-    is_run: bool,
-    config: dict[str, Any] | None = None,
-    distribution: str | None = None,
-    filled: Iterable[str] = (),
-) -> int:
-    """Train a run of the first machine with it; returns the exit status.
-
-    where: the run, or the folder in which it is looked for. config: the settings that this command was given; filled:
-    which of them the guide has filled in. distribution: instead of the run's setting.
-    """
+def help_out(start: Callable[[Environment], subprocess.Popen]) -> int:
+    """Train a run of the first machine with it; returns the exit status. start: starts this machine's launcher."""
     environment = Environment()
     environment.ensure()
-    process = worker_process.start_helper(environment, place, processes, where, is_run, config, distribution, filled)
+    process = start(environment)
     for polite in (signal.SIGINT, signal.SIGTERM):
         signal.signal(polite, signal.default_int_handler)
     hangup = getattr(signal, "SIGHUP", None)  # the terminal was closed; Windows lacks it

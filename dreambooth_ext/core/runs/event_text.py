@@ -23,6 +23,11 @@ def step_figures(event: dict[str, Any]) -> str:
     return f"loss {loss}, learning rate {rates}, {memory:.1f} GB"
 
 
+def precision(plan: dict[str, Any]) -> str:
+    """The precision in which a planned run computes."""
+    return "fp32" if plan["mixed_precision"] == "no" else plan["mixed_precision"]
+
+
 def _status(event: dict[str, Any]) -> str:
     if "stage" in event:
         more = f", for {event['minutes']} minutes more at most" if event.get("minutes") else ""
@@ -31,8 +36,7 @@ def _status(event: dict[str, Any]) -> str:
         length = f"{plan['pictures']} pictures, {plan['steps']} steps ({plan['epochs']:g} epochs)"
         if not plan["pictures"]:
             length = f"pictures in shards, {plan['steps']} steps"
-        precision = "fp32" if plan["mixed_precision"] == "no" else plan["mixed_precision"]
-        device = f"{plan['device']}, {precision}"
+        device = f"{plan['device']}, {precision(plan)}"
         return f"{plan['family']} at {plan['resolution']}, {length} with {plan['optimizer']} on {device}"
     return event["status"]
 

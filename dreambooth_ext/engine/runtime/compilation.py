@@ -19,6 +19,7 @@ from torch import nn
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
+from ...core.facts.distribution import FSDP
 from ...core.messages.message import Message, reason_of
 
 BACKEND = "inductor"
@@ -39,7 +40,7 @@ def obstacle(config: ResolvedConfig) -> Message | None:
         return Message("plan.compile_compiler", names=", ".join(compilers))
     if config.offload != "off":
         return Message("plan.compile_offload")
-    if config.distribution == "fsdp":
+    if config.distribution == FSDP:
         return Message("plan.compile_sharded")
     return None
 

@@ -42,7 +42,7 @@ def is_first() -> bool:
 
 
 def require_plain_launch() -> None:
-    """Raise UserError if `accelerate launch` is configured to split the model: here each process holds all of it."""
+    """Raise UserError if `accelerate launch` is configured to split the model: only the run's own setting does that."""
     for variable, name in SPLITTING.items():
         if _is_on(variable):
             raise UserError("device.split_model", "device", name=name)
@@ -74,11 +74,6 @@ def mean(number: float, device: torch.device) -> float:
     return float(reduce(torch.tensor(number, dtype=torch.float64, device=device), "mean"))
 
 
-def number_of_first(number: int) -> int:
-    """Return the first process's number in all processes."""
-    return int(from_first([str(number)])[0])
-
-
 def of_all(thing: Thing) -> list[Thing]:
     """Return what each process gives, in the order of their ranks. All of them have to come here."""
     return gather_object([thing])
@@ -100,13 +95,4 @@ class Company:
 
     def of_all(self, thing: Thing) -> list[Thing]:
         """Return what each process gives, in the order of their ranks. All of them have to come here."""
-        if self.world == 1:
-            return [thing]
-        found: list[Any] = [None] * self.world
-        torch.distributed.all_gather_object(found, thing)
-        return found
-
-
-def from_first(commands: list[str]) -> list[str]:
-    """Return the first process's commands in all processes."""
-    return of_first(commands)
+        return [thing] if self.world == 1 else of_all(thing)

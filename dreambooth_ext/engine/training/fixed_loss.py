@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
+from ...core.facts.distribution import FSDP
 from ...core.system.files import require_ordinary
 from ...core.verdict import measuring, regions
 from ...core.verdict.measuring import BINS, Sizes
@@ -65,7 +66,7 @@ class FixedLoss:
         self.config, self.dataset, self.path = config, dataset, folder / FILE
         self.history: list[dict[str, Any]] = []
         known = Known.read(self.path) if resumed else None
-        self._known = distributed.of_first(known) if config.distribution == "fsdp" else known
+        self._known = distributed.of_first(known) if config.distribution == FSDP else known
         own = [picture for picture in dataset.pictures if not picture.entry.is_class]
         self._of_class = [picture for picture in dataset.pictures if picture.entry.is_class]
         self._pictures = self._in_turn(own)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...core.config.offload import offload_share
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
+from ...core.facts.distribution import FSDP
 from ...core.facts.methods import FROZEN_METHODS
 from ..conditioning.caption_cache import CACHED_AT_MOST, Prompts
 from ..conditioning.text_encoding import Conditioning, TextStack
@@ -226,7 +227,7 @@ def assemble(
     if share:  # it lives in the computer's memory
         of_unet = dataclasses.replace(of_unet, device=CPU)
     made.fill_unet = lambda: base.fill_unet(unet, of_unet)
-    if config.distribution == "fsdp":  # no process ever holds all of it
+    if config.distribution == FSDP:  # no process ever holds all of it
         made.is_sharded = True
         made.fill_unet = lambda: base.put_unet(Shards(unet, device).put)
     return made

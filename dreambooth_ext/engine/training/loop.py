@@ -89,7 +89,7 @@ class Loop:
         state = self.state
         state.pace.start()
         while True:
-            stop = self._obey(distributed.from_first(self.control.commands()))
+            stop = self._obey(distributed.of_first(self.control.commands()))
             if stop or state.step >= self.total:
                 break
             reading = self._optimise(self._accumulate())
@@ -303,7 +303,7 @@ class Loop:
         state = self.state
         self._tell()
         self._note_state(wait=True)  # one at a time
-        if state.step == state.saved or not self._takes_part:
+        if state.step == state.saved or not self.state.takes_part:
             return  # also at the start, when nothing has been learned yet
         state.settle()
         batches = self.dataset.order.consumed(state.step, self.accelerator.num_processes)
@@ -327,14 +327,9 @@ class Loop:
         if saved:
             self.control.events.append("checkpoint", step=saved.step, path=str(saved.path))
 
-    @property
-    def _takes_part(self) -> bool:
-        """Whether this process does what only the first one's files show: of sharded models all run it together."""
-        return self.accelerator.is_main_process or self.state.sharded is not None
-
     def _save_model(self, final: bool, stops: bool = False) -> None:
         self._tell()
-        if not self._takes_part:
+        if not self.state.takes_part:
             return
         with self._saving(), self._averaged():
             if not self.accelerator.is_main_process:
@@ -365,7 +360,7 @@ class Loop:
 
     def _sample(self) -> None:
         self._tell()
-        if not self._takes_part:
+        if not self.state.takes_part:
             return
         problem = Problem("training.preview_out_of_memory", "validation_prompts")
         with self.state.sparing(problem, self.control.warn), self._averaged():

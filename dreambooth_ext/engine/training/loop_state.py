@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...core.checks.kept_gradients import BEFORE, are_freed
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
+from ...core.facts.distribution import FSDP
 from ...core.facts.optimizer_facts import optimizer_facts
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
@@ -87,6 +88,11 @@ class LoopState:
     def sharded(self) -> ShardedLoss | None:
         """The exchange of models that are sharded, whose passes, averages and saves all processes run together."""
         return self.exchange if isinstance(self.exchange, ShardedLoss) else None
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether this process does what only the first one's files show: of sharded models all do it together."""
+        return distributed.is_first() or self.sharded is not None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -202,12 +208,9 @@ def begin(
     single = SingleSteps(optimizer.optimizer, config.seed, facts.steps_alone, facts.is_elementwise)
     clips = config.clip_grad_mode == BEFORE
     fused = FusedBackward(single, clips) if are_freed(config) else None
-    ema = None
-    if config.use_ema:
-        homeward = [streaming.lanes.outbound for streaming in method.backbone.streamings]
-        ema = make_average(method.averaged(), accelerator.device, homeward, average_options(config))
+    ema = average_of(method, config, accelerator.device) if config.use_ema else None
     step, scaler = 0, accelerator.scaler
-    sharded = ShardedLoss(method.loss, method.backbone.modules()) if config.distribution == "fsdp" else None
+    sharded = ShardedLoss(method.loss, method.backbone.modules()) if config.distribution == FSDP else None
     if resumed:
         step, known = resumed.step, trainer_of(resumed, learning, method, sharded)
         if "batches" in known:  # else an earlier version wrote it, with as many processes as there are now
@@ -255,6 +258,12 @@ def trainer_of(
     file is read."""
     known = resumed.trainer(mapped=sharded is not None)
     return sharded.own_trainer(known, learning, method.averaged()) if sharded else known
+
+
+def average_of(method: Method, config: ResolvedConfig, device: torch.device) -> EMAModel:
+    """Return the moving average of what `method` has averaged."""
+    homeward = [streaming.lanes.outbound for streaming in method.backbone.streamings]
+    return make_average(method.averaged(), device, homeward, average_options(config))
 
 
 def average_options(config: ResolvedConfig) -> dict[str, Any]:

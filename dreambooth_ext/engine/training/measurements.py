@@ -46,9 +46,9 @@ class Measurements:
     def measure(self, total: int) -> bool:
         """Measure what the run has learned. Returns True if it is to end before step `total`, having warned of it."""
         step = self.state.step
-        found = self._measured() if self._takes_part else None
+        found = self._measured() if self.state.takes_part else None
         ends = bool(found) and self.config.stop_when_good and step < total and self.fixed.has_ended()
-        if not distributed.from_first(["stop"] if ends else []):
+        if not distributed.of_first(ends):
             return False
         code = "training.stopped_overfitting" if found and found["is_sure"] else "training.stopped_flat"
         self.control.warn(Problem(code, "stop_when_good", step=step, total=total))
@@ -73,7 +73,7 @@ class Measurements:
 
     def validate(self) -> None:
         """Measure the loss on the held-out pictures."""
-        if not self._takes_part:
+        if not self.state.takes_part:
             return
         loss, problem = None, Problem("training.validation_out_of_memory", "validation_split")
         with self.state.sparing(problem, self.control.warn), self._averaged():
@@ -92,10 +92,6 @@ class Measurements:
             now, lowest = self.validation.at(self.state.step), self.validation.at(best)
             known: dict[str, Any] = {"lowest": f"{lowest:.4g}", "best": best, "now": f"{now:.4g}"}
             self.control.warn(Problem("training.overfitting", "validation_split", **known))
-
-    @property
-    def _takes_part(self) -> bool:
-        return self.accelerator.is_main_process or self.state.sharded is not None
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
         return self.state.averaged(self.method.averaged())

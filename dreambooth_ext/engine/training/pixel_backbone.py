@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...core.config.offload import offload_share
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
+from ...core.facts.distribution import FSDP
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..distribution.sharding import Shards, shards_of
@@ -88,7 +89,7 @@ def assemble(
     unet = base.unet()
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return PixelBackbone(unet, config.distribution == "fsdp", offload_share(config.offload))
+    return PixelBackbone(unet, config.distribution == FSDP, offload_share(config.offload))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
+from ...core.facts.distribution import FSDP
 from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
 from ...core.messages.message import Message
 from ...core.runs.run_folder import Run
@@ -199,7 +200,7 @@ class Saver:
     def preview(self, step: int) -> None:
         """Draw the preview prompts with the current weights. This does not affect training. Where models are sharded,
         all processes draw them and the first one writes them."""
-        config, sharded = self.config, self.config.distribution == "fsdp"
+        config, sharded = self.config, self.config.distribution == FSDP
         if config.method in PROMPTED_METHODS and not config.validation_prompts:
             self.control.warn(Problem("training.no_preview_prompts", "validation_prompts"))
             return

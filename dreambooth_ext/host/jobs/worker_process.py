@@ -83,7 +83,7 @@ def start_helper(
     input closes without `stop_helper`, it takes this program for killed, and the run fails.
 
     where: the run, or the folder in which it is looked for. config: the settings that this machine was given; filled:
-    which of them the guide has filled in.
+    which of them the guide has filled in. distribution: instead of the run's setting.
     """
     arguments = ["-m", LAUNCHER, f"--processes={processes}", "--tied", *place.words]
     arguments += ["--distribution", distribution] if distribution else []
