@@ -1,8 +1,8 @@
 """A worker that only pretends, for the launcher: what the process of rank N does is in the variable DOES_N.
 
 `done`, `stopped`: after a command to stop. `fails`, `exchange`: tells it, and waits to be ended. `crashes`: dies.
-`waits`: until it hears of a failure, which it records. `hangs`: whatever it hears, but for the end of the run. A number
-behind it: after so many seconds.
+`waits`: until it hears of a failure, which it records. `hangs`: whatever it hears, but for the end of the run. All but
+the last begin when every process has said its word; a number behind it: so many seconds later.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.runs.events import take_commands
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine.launching.leash import Leash
+from tests.waiting import until
 
 
 def main() -> int:
@@ -24,12 +25,14 @@ def main() -> int:
     leash = Leash(os.fdopen(os.dup(0), "rb", buffering=0))
     (run.path / f"{rank}.pid").write_text(str(os.getpid()))
     what, _, after = os.environ[f"DOES_{rank}"].partition(" ")
-    time.sleep(float(after or 0))
     print("a library says something", flush=True)
-    if what == "crashes":
-        os.kill(os.getpid(), signal.SIGSEGV)
+    (run.path / f"{rank}.said").touch()
     if what == "hangs":
         time.sleep(1000)
+    until(lambda: all((run.path / f"{other}.said").exists() for other in range(int(os.environ["WORLD_SIZE"]))))
+    time.sleep(float(after or 0))
+    if what == "crashes":
+        os.kill(os.getpid(), signal.SIGSEGV)
     if what == "stopped":
         while "stop" not in take_commands(run.commands):
             time.sleep(0.02)

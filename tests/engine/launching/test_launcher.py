@@ -65,7 +65,7 @@ def test_its_exit_status_is_the_first_process_s(run):
 
 def test_a_failed_process_is_told_with_its_number_and_its_reason(run):
     """The first one is given the time to save what there is, and says why."""
-    code, _, seconds = launch(run, "waits", "done 30", "fails")
+    code, _, seconds = launch(run, "waits", "hangs", "fails")
     assert code == 1 and seconds < 10
     problem = run.state()["problem"]
     assert problem["message"] == "process 3 of 3 failed: 'cuda:2' is not on this machine."
