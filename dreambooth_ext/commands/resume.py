@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
             training_states.check_kept(run, state)
         if total is not None and total <= state["step"]:
             raise UserError("queue.step_reached", "max_train_steps", run=run.id, step=state["step"])
+        if total is not None and total < state.get("total", 0):
+            say(f"{run.id} now ends at step {total} instead of {state['total']}")
         wanted = delivery.renewed(run, folders, arguments)
         if wanted:
             wanted.write(run)

@@ -300,7 +300,7 @@ def test_generate_and_convert_refuse_in_words(tmp_path):
 
 @needs_environment
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_ctrl_c_ends_with_130(workshop):
+def test_ctrl_c_ends_with_130_and_the_run_goes_on_to_any_step(workshop):
     argv = [*options(workshop), "--max-train-steps", "100000", "--runs-dir", workshop / "runs"]
     process = start("train", *argv, start_new_session=True)
     try:
@@ -317,7 +317,11 @@ def test_ctrl_c_ends_with_130(workshop):
         process.kill()
     assert process.returncode == 130 and "Traceback" not in err
     assert "python -m dreambooth_ext resume" in err
-    assert run_list.list_runs(workshop / "runs")[0].state()["status"] == "stopped"
+    state = run_list.list_runs(workshop / "runs")[0].state()
+    assert state["status"] == "stopped"
+    shorter = state["step"] + 1
+    status, _, err = call("resume", "last", "--max-train-steps", shorter, "--runs-dir", workshop / "runs")
+    assert status == 0 and f" now ends at step {shorter} instead of 100000" in err, err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux' device that is always full")

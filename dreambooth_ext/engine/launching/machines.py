@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import json
 import socket
 import sys
@@ -214,6 +215,7 @@ def listening(place: Place, warn: Callable[[Problem], None]) -> socket.socket:
     which it warns. Raises UserError."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
+        require_reachable(place, str(address[0]))
         listener = socket.socket(family, kind, proto)
         if sys.platform != "win32":  # there it would let two programs listen
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -230,6 +232,15 @@ def listening(place: Place, warn: Callable[[Problem], None]) -> socket.socket:
         raise UserError("machines.no_listening", "main_address", **about) from error
     listener.settimeout(POLL)
     return listener
+
+
+def require_reachable(place: Place, address: str) -> None:
+    """Raise UserError if the host's name stands for an address that only this machine reaches, as Debian's own name
+    does."""
+    if place.host in ("localhost", address) or place.is_one_machine:
+        return
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        raise UserError("machines.own_name", "main_address", host=place.host, address=address)
 
 
 # --- the other machines

@@ -19,6 +19,7 @@ BLOCK = 512  # bytes
 LONGEST_NAME = 2**16  # bytes of an extended header; names in data sets have a hundred
 FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 END = bytes(BLOCK)
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
 
 class Reader(Protocol):
@@ -58,6 +59,8 @@ def members(reader: Reader) -> Iterator[Member]:
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError):
+            if block.startswith(COMPRESSED) and reader.at == BLOCK:
+                raise UserError("shards.packed", FIELD, shard=reader.name) from None
             raise UserError("shards.not_tar", FIELD, shard=reader.name, at=reader.at - BLOCK) from None
         if info.size < 0:
             raise UserError("shards.not_tar", FIELD, shard=reader.name, at=reader.at - BLOCK)

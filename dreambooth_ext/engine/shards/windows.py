@@ -76,6 +76,7 @@ class Builder:
         self.done = 0  # samples of the window that is being read
         self.is_over = False
         self._is_sure = False  # that there is something to train on
+        self._told: set[str] = set()  # why samples were left out: each epoch meets them again
 
     def order(self, epoch: int) -> list[int]:
         """Return the shards of an epoch in order."""
@@ -141,7 +142,9 @@ class Builder:
         """Warn of a sample that cannot be used. Raises UserError if none could be, of many."""
         if not self._is_sure and seen >= ALL_BAD:
             raise UserError("shards.nothing_usable", FIELD, count=seen, shard=shard.name, reason=reason)
-        self.warn(Problem("shards.left_out", FIELD, reason=reason))
+        if reason not in self._told:
+            self._told.add(reason)
+            self.warn(Problem("shards.left_out", FIELD, reason=reason))
 
     def _batches(self, place: Place, records: Sequence[Record]) -> list[list[int]]:
         """Divide a window's records into batches of one size, in an order that (seed, epoch, window) determines."""

@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.errors import Problem
+from dreambooth_ext.core.errors import Problem, UserError
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import message_lines
@@ -244,6 +244,15 @@ def test_an_address_of_another_machine_is_warned_of(port):
     assert not warned
     machines.listening(machines.Place(2, 0, "192.0.2.1", port, 1), warned.append).close()
     assert "main_address: this machine has no address 192.0.2.1; it listens at port" in str(warned[0])
+
+
+def test_a_name_that_only_this_machine_reaches_is_refused(port, monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.1.1", port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *words, **options: found)
+    with pytest.raises(UserError) as told:
+        machines.listening(machines.Place(2, 0, "studio", port, 1), print)
+    assert "main_address: the name studio stands for 127.0.1.1 on this machine" in str(told.value)
+    machines.listening(machines.Place(2, 0, "studio", port, 1, is_one_machine=True), print).close()
 
 
 @pytest.mark.parametrize("is_one_machine", [False, True])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
+import random
 import tarfile
 
 import pytest
@@ -80,10 +84,18 @@ def test_every_cut_is_noticed():
 
 
 def test_other_files_are_no_tar():
-    for content in (b"\x89PNG" * 500, b"PK\3\4" * 500, b"<html>" * 500, b"\x1f\x8b" + b"\1" * 1000):
+    for content in (b"\x89PNG" * 500, b"PK\3\4" * 500, b"<html>" * 500):
         with pytest.raises(UserError) as told:
             list(members(Bytes(content)))
         assert told.value.problem.code == "shards.not_tar"
+
+
+@pytest.mark.parametrize("package", [gzip, bz2, lzma])
+def test_a_compressed_tar_is_told_so_whatever_its_name(package):
+    content = package.compress(shards.tar([("a.png", random.Random(0).randbytes(2000))]))
+    with pytest.raises(UserError) as told:
+        list(members(Bytes(content)))
+    assert told.value.problem.code == "shards.packed"
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])

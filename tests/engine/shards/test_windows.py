@@ -120,9 +120,11 @@ def test_samples_that_cannot_be_used_are_named_and_left_out(tmp_path):
              ("3.txt", b"cut"), ("4.png", picture), ("4.txt", b"\xff\xfe\xff"), ("5.png", picture), ("5.json", b"{"),
              ("6.jpg", b"not a picture"), ("6.txt", b"none")]  # fmt: skip
     warned: list = []
-    window = builder(tar_of(tmp_path, files), warned).build(Place(), lambda seconds: None)
-    assert [record.key for record in window.records] == ["0"]
-    reasons = [str(problem) for problem in warned]
+    made = builder(tar_of(tmp_path, files), warned)
+    for epoch in (0, 1):
+        window = made.build(Place(epoch=epoch), lambda seconds: None)
+        assert [record.key for record in window.records] == ["0"]
+    reasons = [str(problem) for problem in warned]  # each told once
     assert len(reasons) == 6 and all("x.tar/" in reason for reason in reasons)
     assert "no caption" in reasons[0] and "only .cls" in reasons[1] and "neither UTF-8" in reasons[3]
 
