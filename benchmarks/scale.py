@@ -3,7 +3,7 @@
 Counted from the models' sizes. A ring, by which NCCL and gloo average, sends and receives 2 (N - 1) / N times the
 gradients' bytes on each card in a step (Patarasuk and Yuan, Bandwidth optimal all-reduce algorithms, 2009). That is a
 reduce-scatter and an all-gather of (N - 1) / N each; a sharded model takes a reduce-scatter of its gradients, and two
-all-gathers of its weights, in the forward and in the backward pass.
+all-gathers of its weights, in the forward and in the backward pass. ZeRO's first two stages take one of each.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SETTINGS = {
     "SDXL in full, `weight_precision` bf16": ("Full", {"weight_precision": "bf16"}),
     "SDXL in full, AdamW": ("Full", {"optimizer": "adamw"}),
     "SDXL in full, AdamW, `distribution` fsdp": ("Full", {"optimizer": "adamw", "distribution": "fsdp"}),
+    "SDXL in full, AdamW, `distribution` zero2": ("Full", {"optimizer": "adamw", "distribution": "zero2"}),
     "LoRA of SDXL, rank 16": ("LoRA, rank 16", {}),
 }
 

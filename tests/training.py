@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import gc
+import importlib.util
 import os
 import subprocess
 import sys
@@ -150,6 +151,11 @@ def forget_accelerate() -> None:
     """accelerate keeps one state a process, and refuses another precision in it."""
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState._reset_state()
+
+
+def has(package: str) -> bool:
+    """Whether a package that the lock leaves out is installed."""
+    return importlib.util.find_spec(package) is not None
 
 
 def start(run: Run, total: int | None = None, **environment: str) -> subprocess.Popen:

@@ -15,7 +15,7 @@ from ..core.config.run_config import RunConfig
 from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.errors import Problem
-from ..core.facts.distribution import FSDP
+from ..core.facts.distribution import DIVIDED
 from ..core.facts.methods import CHECKPOINT_METHODS, FROZEN_METHODS, PROMPTED_METHODS, WHOLE_METHODS
 from ..core.facts.optimizer_facts import AUTO, SMALL, SMALLEST
 from ..core.messages.message import Message
@@ -115,7 +115,7 @@ def _with(config: ResolvedConfig, choices: list[Choice]) -> ResolvedConfig:
 
 def _is_of_use(choice: Choice, resolved: ResolvedConfig) -> bool:
     """Whether a choice can be made for this run, and may save memory."""
-    if resolved.distribution == FSDP and choice.setting not in ("vae_tiling", "gradient_checkpointing"):
+    if resolved.distribution in DIVIDED and choice.setting not in ("vae_tiling", "gradient_checkpointing"):
         return False
     is_whole = resolved.method in WHOLE_METHODS
     if choice.setting == "clip_grad_mode":

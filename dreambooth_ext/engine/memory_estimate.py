@@ -12,10 +12,11 @@ from ..core.checks.kept_gradients import are_freed
 from ..core.config.offload import offload_share
 from ..core.config.stages import ResolvedConfig
 from ..core.data.concepts import Subjects
-from ..core.facts.distribution import FSDP
+from ..core.facts.distribution import FSDP, STAGES
 from ..core.facts.methods import FROZEN_METHODS, PROMPTED_METHODS, WHOLE_METHODS
 from ..core.facts.optimizer_facts import optimizer_facts, state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
+from .distribution import zero_memory
 from .methods import METHODS
 from .methods.common import frozen_text_bytes, frozen_unet_bytes
 from .models.base import Base
@@ -65,7 +66,10 @@ def stages(
     is_sharded, share = config.distribution == FSDP, 1.0
     if is_sharded:
         share /= config.processes
-    held = part.frozen + share * part.learning * each - outside(config, base)
+    learning, stage = share * part.learning * each, STAGES.get(config.distribution)
+    if stage:
+        learning = zero_memory.held(part.learning, each - weight_bytes(config), config.processes)
+    held = part.frozen + learning - outside(config, base)
     held += share * _average(config, part) if config.use_ema else 0
     held += gathered(config, base) if is_sharded else 0
     held += (0 if is_before else vae) + _texts_that_stay(config, base, subjects)
@@ -77,9 +81,12 @@ def stages(
         found["latents"] = _encoding(config) + (vae if is_before else held)
         assert isinstance(base, LatentBase), "what has a VAE has text encoders"
         found["captions"] = _text_bytes(config, base)
-    gradients = share * weight_bytes(config) * part.learning
-    stay = gradients if config.processes > 1 else 0  # in buckets for their exchange; else between steps there are none
-    found["training"] = held + stay + _step(config, base, part, 0 if stay else gradients)
+    gradients, after = share * weight_bytes(config) * part.learning, 0.0
+    if stage:
+        gradients, after = zero_memory.gradients(part.learning, stage, config.processes)
+    stays = config.processes > 1 and not stage  # in buckets for their exchange; else between steps there are none
+    stay = gradients if stays else 0
+    found["training"] = held + max(after, stay + _step(config, base, part, 0 if stay else gradients))
     if config.validation_prompts or (config.validation_steps and not vae):
         found["previews"] = held + stay + _drawing(config, base)
     return {stage: size + PROCESS for stage, size in found.items()}

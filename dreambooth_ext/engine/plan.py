@@ -19,7 +19,7 @@ from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
-from ..core.facts.distribution import DDP, FSDP
+from ..core.facts.distribution import DDP, DIVIDED, FSDP
 from ..core.facts.methods import FROZEN_METHODS, WHOLE_METHODS
 from ..core.facts.optimizer_facts import AUTO, EVERYWHERE, state_bytes
 from ..core.guide import completion
@@ -64,7 +64,7 @@ class Plan:
     text_encoder_steps: int
     device: str
     processes: int
-    distribution: str  # of several processes: "ddp", or "fsdp" for a model that is sharded
+    distribution: str  # of several processes: one of `DISTRIBUTIONS`, never "auto"
     optimizer: str
     mixed_precision: str
     weight_precision: str
@@ -127,8 +127,8 @@ def _resolved(config: CompletedConfig, base: Base) -> ResolvedConfig:
     if config.mixed_precision == "auto":
         answers["mixed_precision"] = half_precision(device) if cuda else "no"
     if config.optimizer == AUTO:
-        is_sharded = config.distribution == FSDP
-        answers["optimizer"] = EVERYWHERE if is_sharded else choose_optimizer(config.method, torch.device(device.type))
+        is_divided = config.distribution in DIVIDED
+        answers["optimizer"] = EVERYWHERE if is_divided else choose_optimizer(config.method, torch.device(device.type))
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
     if config.offload == OPEN:
@@ -192,7 +192,7 @@ def warnings(asked: CompletedConfig, config: ResolvedConfig, base: Base) -> list
 def _process_warnings(asked: CompletedConfig, config: ResolvedConfig) -> list[Problem]:
     """Warn of what several processes do otherwise than one, in which all gradients are there before any is used, and
     where there is only one that is to share the model."""
-    if config.processes == 1 and asked.distribution == FSDP:
+    if config.processes == 1 and asked.distribution in DIVIDED:
         return [Problem("plan.alone", "distribution")]
     if config.processes == 1 or asked.clip_grad_mode != BEFORE or are_kept(asked):  # else that has been said
         return []

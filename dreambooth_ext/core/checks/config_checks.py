@@ -23,6 +23,7 @@ from ..data.captions import rare_words
 from ..data.concepts import Subjects
 from ..data.entry import Entry
 from ..errors import Problem
+from ..facts.distribution import OTHER_ZEROS
 from ..facts.methods import FORMATS, METHOD_LABELS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS, title
 from ..facts.setting import Setting
 from ..guide import completion, tables
@@ -179,6 +180,8 @@ def _range_problems(known: Setting, value: object) -> list[Problem]:
     if value is None:
         return []
     if known.choices and value not in known.choices:
+        if known.name == "distribution" and str(value).lower() in OTHER_ZEROS:
+            return [Problem("sharding.other_zero", known.name, value=shown(value))]
         return [Problem("settings.unknown_choice", known.name, value=shown(value), choices=list(known.choices))]
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = known.limits or (value, value)

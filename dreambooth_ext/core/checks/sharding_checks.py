@@ -1,4 +1,4 @@
-"""What cannot work where models are sharded (`distribution` fsdp): each process has only a part of every weight."""
+"""What cannot work where each process steps only a part of the weights (`distribution` fsdp, zero1 and zero2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from ..config.offload import offload_problems, offload_share
 from ..config.run_config import RunConfig
 from ..errors import Problem
-from ..facts.distribution import DDP, FSDP
+from ..facts.distribution import DDP, DIVIDED, FSDP, STAGES
 from ..facts.methods import WHOLE_METHODS, title
 from ..facts.optimizer_facts import OPTIMIZERS, optimizer_facts
 from .kept_gradients import BEFORE
@@ -22,22 +22,26 @@ def steps_parts(optimizer: str) -> bool:
 
 def problems(config: RunConfig) -> list[Problem]:
     """Return why the settings cannot be trained with parts of a model."""
-    if config.distribution != FSDP:
+    if config.distribution not in DIVIDED:
         return []
+    shares: dict[str, Any] = {"distribution": config.distribution, "other": DDP}
     if config.method not in WHOLE_METHODS:
-        return [Problem("sharding.method", "distribution", method=title(config.method), other=DDP)]
-    found = []
+        return [Problem("sharding.method", "distribution", method=title(config.method), **shares)]
+    found, is_zero = [], config.distribution in STAGES
     if not steps_parts(config.optimizer):
         known = [name for name in OPTIMIZERS if steps_parts(name)]
-        found.append(Problem("sharding.optimizer", "optimizer", optimizer=config.optimizer, known=known, other=DDP))
-    shares: dict[str, Any] = {"other": DDP}
+        found.append(Problem("sharding.optimizer", "optimizer", optimizer=config.optimizer, known=known, **shares))
     for setting, is_wrong, code in (
         ("weight_precision", config.weight_precision == "bf16", "sharding.weight_precision"),
         ("mixed_precision", config.mixed_precision == "fp16", "sharding.fp16"),
         ("clip_grad_mode", config.clip_grad_mode == BEFORE, "sharding.clip_grad_mode"),
         ("offload", not offload_problems(config.offload) and offload_share(config.offload) > 0, "sharding.offload"),
-        ("compile", config.compile == "on", "sharding.compile"),
-        ("masked_prior_preservation_weight", config.masked_prior_preservation_weight > 0, "sharding.base_target"),
+        ("compile", config.compile == "on", "sharding.compile_zero" if is_zero else "sharding.compile"),
+        (
+            "masked_prior_preservation_weight",
+            config.masked_prior_preservation_weight > 0 and config.distribution == FSDP,
+            "sharding.base_target",
+        ),
     ):
         if is_wrong:
             found.append(Problem(code, setting, **shares))

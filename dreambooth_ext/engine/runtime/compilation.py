@@ -19,7 +19,7 @@ from torch import nn
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
-from ...core.facts.distribution import FSDP
+from ...core.facts.distribution import DIVIDED
 from ...core.messages.message import Message, reason_of
 
 BACKEND = "inductor"
@@ -40,7 +40,7 @@ def obstacle(config: ResolvedConfig) -> Message | None:
         return Message("plan.compile_compiler", names=", ".join(compilers))
     if config.offload != "off":
         return Message("plan.compile_offload")
-    if config.distribution == FSDP:
+    if config.distribution in DIVIDED:
         return Message("plan.compile_sharded")
     return None
 

@@ -4,6 +4,7 @@ saves."""
 from __future__ import annotations
 
 import contextlib
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class Loop:
         try:
             yield
         except Exception as error:
-            if self.state.sharded and not is_common(error):
+            if self.state.gathers and not is_common(error):
                 raise  # the state is gathered by all processes, and the others know nothing of this
             self.control.rescue()
             traceback.clear_frames(error.__traceback__)  # they hold the step's graph, which may fill the memory
@@ -125,9 +126,9 @@ class Loop:
             raise
 
     def _is_of_use(self) -> bool:
-        """Whether the state is worth resuming from. Of sharded models, every process looks at its parts."""
+        """Whether the state is worth resuming from. Where it is divided, every process looks at its parts."""
         state = self.state
-        if not state.sharded:
+        if not state.gathers:
             return training_state.is_of_use(self.method.state_dict(), state.optimizer.optimizer)
         parts = {str(index): parameter for index, parameter in enumerate(state.parameters)}
         return all(distributed.of_all(training_state.is_of_use({"": parts}, state.optimizer.optimizer)))
@@ -167,7 +168,7 @@ class Loop:
                 losses.append(loss.detach())
                 if state.fused and is_last:
                     return self._step_in_backward(state.fused, loss, losses)
-                self.accelerator.backward(loss / micros)
+                (state.zero or self.accelerator).backward(loss / micros)
         if state.exchange:
             state.exchange.finish()
         return losses
@@ -220,6 +221,13 @@ class Loop:
         state = self.state
         if state.fused:  # the backward pass has taken the step
             reading = state.reading(losses, state.fused.square, is_square=True)
+        elif state.zero:
+            self._prepare_step()
+            state.reading(losses)  # before the step
+            state.savable = False
+            norm = state.zero.step(limit_at(self.config, state.step), self.config.clip_grad_mode)
+            state.savable = not math.isfinite(norm)  # else the step has been taken
+            reading = state.reading(losses, norm)
         else:
             self._prepare_step()
             reading = state.reading(losses, self._clip())
@@ -303,7 +311,7 @@ class Loop:
         state = self.state
         self._tell()
         self._note_state(wait=True)  # one at a time
-        if state.step == state.saved or not self.state.takes_part:
+        if state.step == state.saved or not (state.gathers or state.takes_part):
             return  # also at the start, when nothing has been learned yet
         state.settle()
         batches = self.dataset.order.consumed(state.step, self.accelerator.num_processes)

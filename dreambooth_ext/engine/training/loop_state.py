@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from ...core.checks.kept_gradients import BEFORE, are_freed
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
-from ...core.facts.distribution import FSDP
+from ...core.facts.distribution import FSDP, STAGES
 from ...core.facts.optimizer_facts import optimizer_facts
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
 from ..distribution.exchange import Exchange
 from ..distribution.sharded_loss import ShardedLoss
+from ..distribution.zero import ZeroLoss
 from ..optimization.fused_backward import FusedBackward
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
@@ -68,7 +69,7 @@ class LoopState:
     schedules: RateSchedules
     single: SingleSteps  # the optimizer, parameter by parameter
     fused: FusedBackward | None  # None: the optimizer steps after the backward pass, as usual
-    exchange: Exchange | ShardedLoss | None  # of gradients; None: there is one process
+    exchange: Exchange | ShardedLoss | ZeroLoss | None  # of gradients; None: there is one process
     ema: EMAModel | None  # moving average of the method's `averaged()`
     averages: bool  # what the optimizer learns are averages of its own
     scaler: torch.amp.GradScaler | None  # fp16's
@@ -88,6 +89,16 @@ class LoopState:
     def sharded(self) -> ShardedLoss | None:
         """The exchange of models that are sharded, whose passes, averages and saves all processes run together."""
         return self.exchange if isinstance(self.exchange, ShardedLoss) else None
+
+    @property
+    def zero(self) -> ZeroLoss | None:
+        """The exchange that takes the optimizer's steps itself, of which each process has a part."""
+        return self.exchange if isinstance(self.exchange, ZeroLoss) else None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a training state is gathered from all processes, so that all of them have to save it together."""
+        return self.sharded is not None or self.zero is not None
 
     @property
     def takes_part(self) -> bool:
@@ -138,8 +149,9 @@ class LoopState:
         memory.release()
 
     def trainer(self, averaged: list[nn.Parameter]) -> dict[str, Any]:
-        """Return what a training state stores beside the weights: optimizer, moving average and loss scale. Of sharded
-        models it is gathered by all processes together, and the first one's is whole. averaged: by the moving average.
+        """Return what a training state stores beside the weights: optimizer, moving average and loss scale. Where
+        processes have parts of it (`gathers`), all of them call this together, and the first one's is whole. averaged:
+        by the moving average.
         """
         trainer = {
             "optimizer": self.optimizer.state_dict(),
@@ -147,7 +159,8 @@ class LoopState:
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "norm": self.fused.norm if self.fused else None,
         }
-        return self.sharded.whole_trainer(trainer, self.parameters, averaged) if self.sharded else trainer
+        parts = self.sharded or self.zero
+        return parts.whole_trainer(trainer, self.parameters, averaged) if parts else trainer
 
     def settle(self) -> None:
         """Wait until what lives in the computer's memory is whole there, before it is read or changed."""
@@ -209,13 +222,17 @@ def begin(
     clips = config.clip_grad_mode == BEFORE
     fused = FusedBackward(single, clips) if are_freed(config) else None
     ema = average_of(method, config, accelerator.device) if config.use_ema else None
-    step, scaler = 0, accelerator.scaler
+    step, scaler, stage = 0, accelerator.scaler, STAGES.get(config.distribution)
+    zero = ZeroLoss(method.loss, optimizer.optimizer, stage) if stage else None
     sharded = ShardedLoss(method.loss, method.backbone.modules()) if config.distribution == FSDP else None
     if resumed:
-        step, known = resumed.step, trainer_of(resumed, learning, method, sharded)
+        step, known = resumed.step, trainer_of(resumed, learning, method, sharded, mapped=zero is not None)
         if "batches" in known:  # else an earlier version wrote it, with as many processes as there are now
             dataset.go_on(step, known)
-        load_state(optimizer.optimizer, known["optimizer"])
+        if zero:
+            zero.load(known["optimizer"])
+        else:
+            load_state(optimizer.optimizer, known["optimizer"])
         if ema:
             ema.load_state_dict(known["ema"])
             ema.to(accelerator.device)
@@ -229,7 +246,7 @@ def begin(
         for streaming in streams:
             streaming.carry(optimizer.optimizer)
     several = accelerator.num_processes > 1
-    exchange = sharded or (Exchange(method.loss, learning) if several else None)
+    exchange = sharded or zero or (Exchange(method.loss, learning) if several else None)
     ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
     return LoopState(
         config=config,
@@ -252,11 +269,11 @@ def begin(
 
 
 def trainer_of(
-    resumed: Checkpoint, learning: list[nn.Parameter], method: Method, sharded: ShardedLoss | None
+    resumed: Checkpoint, learning: list[nn.Parameter], method: Method, sharded: ShardedLoss | None, mapped: bool
 ) -> dict[str, Any]:
     """Return what a training state has beside the weights; of sharded models this process's parts, and no more of the
-    file is read."""
-    known = resumed.trainer(mapped=sharded is not None)
+    file is read. mapped: so it is with what is read of it later."""
+    known = resumed.trainer(mapped=mapped or sharded is not None)
     return sharded.own_trainer(known, learning, method.averaged()) if sharded else known
 
 

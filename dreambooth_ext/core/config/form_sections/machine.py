@@ -28,7 +28,9 @@ class MachineSettings:
         "Distribution",
         "How several processes share the work. ddp: each holds the whole model, which is fastest. fsdp: each holds a "
         "part of the weights, gradients and optimizer states, of a model trained in full that does not fit one card; "
-        "more is sent in each step. The result is the same. 'auto' is ddp, or fsdp where ddp would not fit.",
+        "more is sent in each step. zero1, zero2: DeepSpeed's ZeRO, if it is installed: each holds all weights and a "
+        "part of the optimizer states, in zero2 also a part of the gradients. The result is the same. 'auto' is ddp, "
+        "or fsdp where ddp would not fit.",
         group="Machine",
         choices=DISTRIBUTIONS,
     )

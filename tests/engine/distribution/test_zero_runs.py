@@ -1,0 +1,143 @@
+"""Whole runs by DeepSpeed's ZeRO, where it is installed: what they learn, save and resume is what one process does that
+accumulates, within the rounding of sums that are added in another order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.distribution.conditions import TRIED
+from tests import training
+from tests.engine.distribution.test_exchange import alone, trainer_of
+from tests.engine.distribution.test_sharded_runs import (
+    ALONE,
+    CLASSES,
+    DDP,
+    DRAWN,
+    FSDP,
+    PLAIN,
+    assert_close,
+    change,
+    state,
+)
+from tests.engine.launching import test_together
+from tests.engine.runtime.test_distributed import together
+from tests.engine.training.test_masked_loss import MASKED, masked
+from tests.training import Trainer
+from tests.waiting import until
+
+pytestmark = pytest.mark.skipif(
+    not training.has("deepspeed"), reason=f"needs DeepSpeed, which the lock leaves out (tried with {TRIED})"
+)
+ZERO1 = {**FSDP, "distribution": "zero1"}
+ZERO2 = {**FSDP, "distribution": "zero2"}
+SEVERAL = {"text_encoder_steps": 2, "clip_skip": 2, "use_ema": True, **CLASSES, **DRAWN}
+BY_VALUE = {"method": "finetune", "use_captions": False, "clip_grad_mode": "value", "max_grad_norm": 0.01}
+TWICE = {"gradient_accumulation_steps": 2, "max_grad_norm": 0, "weight_decay": 0.1}
+QUICK: dict[str, tuple[str, dict[str, Any]]] = {
+    "zero2, sd1, a text encoder that stops, average, classes, previews": ("sd1", {**ZERO2, **SEVERAL}),
+}
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "zero1, the same": ("sd1", {**ZERO1, **SEVERAL}),
+    "zero1, unconditional": ("", {**ZERO1, "use_ema": True, "validation_steps": 2, "ddpm_num_inference_steps": 2}),
+    "zero2, unconditional, two batches a step": ("", {**ZERO2, **TWICE}),
+    "zero1, unconditional, two batches a step": ("", {**ZERO1, **TWICE}),
+    "zero2, sdxl, both text encoders learn": (
+        "sdxl",
+        {**ZERO2, "text_encoder_steps": 9, "gradient_checkpointing": True},
+    ),
+    "zero2, sd2, whose last norm is called on its own": ("sd2", {**ZERO2, "text_encoder_steps": 9, "clip_skip": 2}),
+    "zero2, fine-tuning, by value, masks": ("sd1", {**ZERO2, **BY_VALUE, "masked_loss": True}),
+    "zero1, the base itself is a second target": ("sd1", {**ZERO1, **MASKED}),
+    "zero2, in bf16": ("sd1", {**ZERO2, "mixed_precision": "bf16", "text_encoder_steps": 1}),
+    "zero2, held-out pictures and measurements": (
+        "sd1",
+        {**ZERO2, "validation_split": 0.4, "validation_loss_steps": 1},
+    ),
+    "zero2, lion": ("", {**ZERO2, "optimizer": "lion", "learning_rate": 1e-4}),
+}
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_they_learn_what_one_process_learns_that_accumulates(tmp_path, name):
+    family, settings = {**QUICK, **OTHERS}[name]
+    trainer, tolerance = trainer_of(tmp_path, family), 1e-2 if "bf16" in name else 1e-5
+    if "masked_loss" in settings:
+        masked(tmp_path / "pictures", 4)
+    settings = {**PLAIN, **settings}
+    micros = 2 * settings["gradient_accumulation_steps"]
+    one = trainer.create(**{**settings, **ALONE, "gradient_accumulation_steps": micros})
+    two = trainer.create(**settings)
+    assert alone(one) == worker.DONE, training.log(one)
+    assert together(two) == [worker.DONE, worker.DONE], training.log(two)
+    assert_close(state(two), state(one), tolerance)
+    assert_close(training.artifact(two), training.artifact(one), tolerance)
+    for kind, value in (("step", "loss"), ("step", "grad_norm"), ("validation", "loss"), ("measurement", "drift")):
+        if value == "grad_norm" and not settings["max_grad_norm"]:
+            continue  # of gradients that are not clipped only DeepSpeed computes it
+        found, expected = ([event[value] for event in training.events(run, kind)] for run in (two, one))
+        assert found == pytest.approx(expected, rel=10 * tolerance)
+    drawn, wanted = (sorted(path.relative_to(run.samples) for path in run.samples.rglob("*.png")) for run in (two, one))
+    assert drawn == wanted
+
+
+@pytest.mark.parametrize("family", ["", pytest.param("sd1", marks=pytest.mark.slow)])
+def test_a_state_goes_on_with_any_number_of_processes_and_any_distribution(tmp_path, family):
+    """In both stages, sharded, whole on two, alone on both's batches, a step each: what an unbroken run comes to."""
+    trainer = trainer_of(tmp_path, family)
+    usual = {**PLAIN, "optimizer_args": {"momentum": 0.9}, "use_ema": True, "max_train_steps": 6, "validation_steps": 0}
+    usual |= {"text_encoder_steps": 4} if family else {}
+    whole = trainer.create(**usual, gradient_accumulation_steps=2)
+    assert alone(whole) == worker.DONE, training.log(whole)
+    run = trainer.create(**usual, **ZERO2)
+    for step, settings in enumerate((ZERO2, ALONE, ZERO1, ZERO2, DDP, ZERO2), start=1):
+        change(run, **settings)
+        codes = [training.go_on(run, step)] if settings is ALONE else together(run, total=step)
+        assert set(codes) == {worker.DONE}, training.log(run)
+    assert_close(state(run), state(whole), 1e-5)
+    assert training.losses(run) == pytest.approx(training.losses(whole), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_adamw_goes_on_where_it_stopped(tmp_path):
+    """Its state holds two tensors a weight, and a number of steps."""
+    trainer = trainer_of(tmp_path, "")
+    usual = {"optimizer": "adamw", "learning_rate": 1e-4, "max_train_steps": 4, "validation_steps": 0, **ZERO2}
+    whole, run = trainer.create(**usual), trainer.create(**usual)
+    assert together(whole) == [worker.DONE] * 2, training.log(whole)
+    for step in (1, 2, 4):
+        assert together(run, total=step) == [worker.DONE] * 2, training.log(run)
+    assert_close(state(run), state(whole), 1e-6)
+    assert all(int(values["step"]) == 4 for values in training.trainer_state(run)["optimizer"]["state"].values())
+
+
+@pytest.mark.slow
+def test_three_processes_have_parts_of_unequal_use(tmp_path):
+    trainer = trainer_of(tmp_path, "")
+    one = trainer.create(**{**PLAIN, **ALONE, "gradient_accumulation_steps": 3, "validation_steps": 0})
+    three = trainer.create(**{**PLAIN, **ZERO2, "processes": 3, "validation_steps": 0})
+    assert alone(one) == worker.DONE, training.log(one)
+    assert together(three, count=3) == [worker.DONE] * 3, training.log(three)
+    assert_close(state(three), state(one), 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_a_process_that_is_killed_ends_all_and_the_last_state_is_left(tmp_path):
+    run = Trainer(tmp_path).create(max_train_steps=400, checkpointing_steps=2, save_intermediate_models=False, **ZERO2)
+    launcher = test_together.start(run)
+    until(lambda: len(training.events(run, "checkpoint")) >= 2 or launcher.poll() is not None, 120)
+    os.kill(test_together.workers(run)[1], signal.SIGKILL)
+    killed = time.monotonic()
+    assert launcher.wait(30) == worker.FAILED, training.log(run)
+    assert time.monotonic() - killed < 10 and not test_together.workers(run)
+    assert "process 2 of 2 ended without a word" in run.state()["problem"]["message"]
+    kept = training.newest(run).step
+    assert kept % 2 == 0 and kept >= 4
+    assert together(run, total=kept + 1) == [worker.DONE] * 2, training.log(run)
