@@ -30,6 +30,7 @@ OTHERS_OPTIONS = {
     *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills", "--all-files"),
     *("--packages", "--time"),  # of benchmarks.doctor
     *("--data-binary", "--data", "--output"),  # curl's
+    "--python",  # pip's
     *(
         "--nproc-per-node",
         "--nnodes",
