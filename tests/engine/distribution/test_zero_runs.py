@@ -118,13 +118,14 @@ def test_adamw_goes_on_where_it_stopped(tmp_path):
 
 
 @pytest.mark.slow
-def test_three_processes_have_parts_of_unequal_use(tmp_path):
+@pytest.mark.parametrize(("settings", "count"), [(ZERO1, 4), (ZERO2, 3), (ZERO2, 4)])
+def test_more_processes_have_parts_of_unequal_use(tmp_path, settings, count):
     trainer = trainer_of(tmp_path, "")
-    one = trainer.create(**{**PLAIN, **ALONE, "gradient_accumulation_steps": 3, "validation_steps": 0})
-    three = trainer.create(**{**PLAIN, **ZERO2, "processes": 3, "validation_steps": 0})
+    one = trainer.create(**{**PLAIN, **ALONE, "gradient_accumulation_steps": count, "validation_steps": 0})
+    more = trainer.create(**{**PLAIN, **settings, "processes": count, "validation_steps": 0})
     assert alone(one) == worker.DONE, training.log(one)
-    assert together(three, count=3) == [worker.DONE] * 3, training.log(three)
-    assert_close(state(three), state(one), 1e-5)
+    assert together(more, count=count) == [worker.DONE] * count, training.log(more)
+    assert_close(state(more), state(one), 1e-5)
 
 
 @pytest.mark.slow
