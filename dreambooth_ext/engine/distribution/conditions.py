@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from typing import Any
 
@@ -14,7 +15,8 @@ from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ...core.facts.distribution import DDP, DIVIDED, FSDP, STAGES
 
-LEAST = (0, 19)  # DeepSpeed's version: 0.18 fails in its first step with PyTorch 2.13
+# DeepSpeed's version. 0.18.9 fails in its first step with PyTorch 2.13, and 0.19.0 takes steps whose gradients are not
+# finite, and calls their norm -1.
 TRIED = "0.19.8"
 
 
@@ -44,8 +46,10 @@ def _of_deepspeed(known: dict[str, Any]) -> list[Problem]:
         about: dict[str, Any] = {"package": f"deepspeed=={TRIED}", "python": sys.executable}
         return [Problem("sharding.no_deepspeed", "distribution", **known, **about)]
     version = importlib.metadata.version("deepspeed")
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if numbers < LEAST:
-        least = ".".join(map(str, LEAST))
-        return [Problem("sharding.old_deepspeed", "distribution", version=version, least=least, **known)]
+    if _numbers(version) < _numbers(TRIED):
+        return [Problem("sharding.old_deepspeed", "distribution", version=version, least=TRIED, **known)]
     return []
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -72,7 +72,7 @@ def test_what_the_machine_has_to_have(monkeypatch):
     assert found() == "sharding.no_deepspeed"
     here["spec"] = object()
     assert found() == ""
-    for version, code in (("0.18.9", "sharding.old_deepspeed"), ("0.19.0rc1", ""), ("1.0", "")):
+    for version, code in (("0.18.9", "sharding.old_deepspeed"), ("0.19.7", "sharding.old_deepspeed"), ("1.0", "")):
         here["version"] = version
         assert found() == code
     assert found(device="mps") == "sharding.device"
