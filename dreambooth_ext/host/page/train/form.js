@@ -175,6 +175,7 @@ export class Form {
         }
         this.pictures.filled = this.filledIn();
         this.advanced.refresh(this.pictures.filled, byField);
+        this.presets.refresh();
     }
 
     /** What is filled in for settings that are left out, by the guide and by this page: {value, reason} by name. */

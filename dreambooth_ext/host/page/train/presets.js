@@ -19,7 +19,7 @@ export class Presets {
         this.known = [];
         this.applied = ""; // the preset that the form was filled from
         this.element = this.#build();
-        form.settings.onChange(() => this.preview.hidden || this.#preview());
+        form.settings.onChange(() => this.refresh());
         this.load();
     }
 
@@ -97,6 +97,11 @@ export class Presets {
         say(this.note, this.#chosen?.description || "");
         this.#preview();
         if (!this.preview.hidden) this.applyButton.focus({ preventScroll: true });
+    }
+
+    /** Called when settings have changed, or what is filled in for them. */
+    refresh() {
+        if (!this.preview.hidden) this.#preview();
     }
 
     /** What would change; where nothing would, there is nothing to apply. */
