@@ -12,6 +12,7 @@ from benchmarks.fake_card import Alive, card_rules, fake_card, full_size
 from benchmarks.run import trainers_of
 from dreambooth_ext.engine import memory_estimate
 from dreambooth_ext.engine.data import latent_encoding
+from tests.seldom import seldom
 
 pytestmark = pytest.mark.skipif(torch.__version__ < (2, 5), reason="its fake tensors know too little")
 CLOSE = 0.08  # how far the estimate may be off
@@ -57,10 +58,7 @@ def test_what_the_vae_takes_a_pixel(in_bands, encodes, once, bytes_a_pixel):
         assert alive.peak == pytest.approx(once + bytes_a_pixel * side**2, rel=CLOSE)
 
 
-QUICK = ("sd1-full-smallest", "sd1-lora")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in count.CASES])
+@pytest.mark.parametrize("name", seldom(count.CASES, but=["sd1-lora"]))
 def test_every_stage_takes_what_is_estimated(name):
     """Counted with the engine's own code, on models of full size."""
     for stage, (counted, estimated) in count.compared(name).items():

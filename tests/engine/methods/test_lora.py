@@ -26,6 +26,7 @@ from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.training.loop import Loop
 from tests import adapters, tiny, training
 from tests.engine.worker.test_resume import PRIOR, check
+from tests.seldom import seldom
 from tests.training import Trainer
 
 LORA = {"method": "lora", "rank": 4, "target_modules": adapters.ALL, "learning_rate": 1e-2}
@@ -66,7 +67,11 @@ def gradients_of(trainer: Trainer, monkeypatch, **settings) -> dict[str, Tensor]
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [*(("sd1", kind) for kind in LORA_TYPES), ("sd2", "lora"), ("sdxl", "lora"), ("sdxl", "locon")]
+    ("family", "kind"),
+    seldom(
+        [*(("sd1", kind) for kind in LORA_TYPES), ("sd2", "lora"), ("sdxl", "lora"), ("sdxl", "locon")],
+        but=[("sd1", "lokr"), ("sd1", "oft"), ("sdxl", "lora")],
+    ),
 )
 def test_gradients_reach_every_adapter_also_with_checkpointing(tmp_path, monkeypatch, family, kind):
     trainer = Trainer(tmp_path, family)
@@ -82,7 +87,7 @@ def test_gradients_reach_every_adapter_also_with_checkpointing(tmp_path, monkeyp
         torch.testing.assert_close(checkpointed[key], gradient, rtol=1e-4, atol=1e-6, msg=key)
 
 
-@pytest.mark.parametrize("kind", LORA_TYPES)
+@pytest.mark.parametrize("kind", seldom(LORA_TYPES, but=["lora", "dora"]))
 def test_gradients_in_bf16_are_near_those_in_float32(tmp_path, monkeypatch, kind):
     trainer = Trainer(tmp_path)
     weights = str(written(tmp_path, open_base(trainer.base), kind))
@@ -137,7 +142,7 @@ def test_class_pictures_count_as_in_dreambooth(trainer):
     assert training.losses(with_prior) != training.losses(trainer.train(**LORA, max_train_steps=1))
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize("family", seldom(["sd1", "sdxl"], but=["sd1"]))
 def test_previews_of_a_prompt_are_the_same_while_the_text_encoder_learns_with_dropout(tmp_path, family):
     trainer = Trainer(tmp_path, family)
     prompt = "a photo of sksper person"
@@ -158,7 +163,7 @@ def test_previews_of_a_prompt_are_the_same_while_the_text_encoder_learns_with_dr
 # --- resuming
 
 
-@pytest.mark.parametrize("kind", LORA_TYPES)
+@pytest.mark.parametrize("kind", seldom(LORA_TYPES, but=["lora", "oft"]))
 def test_it_goes_on_to_the_same_bits(trainer, kind):
     check(trainer, (1, 3), **LORA, text_encoder_steps=2, network_type=kind, network_dropout=0.2)
 
@@ -303,7 +308,7 @@ def test_a_lora_that_learned_nothing_is_not_written(trainer):
     assert "equals its base model" in training.log(run) and not list(run.artifacts.iterdir())
 
 
-@pytest.mark.parametrize("kind", LORA_TYPES)
+@pytest.mark.parametrize("kind", seldom(LORA_TYPES, but=["lora", "dora"]))
 def test_generate_draws_what_the_run_draws(trainer, kind):
     """Previews, with adapters beside the layers, against the exported file merged into the base."""
     from PIL import Image

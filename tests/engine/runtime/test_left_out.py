@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dreambooth_ext.engine.runtime import left_out
+from tests.seldom import seldom
 
 REPOSITORY = Path(__file__).parents[3]
 TRAINS = """
@@ -29,7 +30,7 @@ print(json.dumps([wanted, standins, float(real), isinstance(real, torch.distribu
 """
 
 
-@pytest.mark.parametrize("method", ["dreambooth", "lora"])
+@pytest.mark.parametrize("method", seldom(["dreambooth", "lora"], but=["lora"]))
 def test_a_run_imports_neither_compiler_nor_what_it_does_not_use(tmp_path, method):
     names = [*left_out.UNUSED, "sympy", "peft", "bitsandbytes"]
     done = subprocess.run(

@@ -23,6 +23,7 @@ from dreambooth_ext.engine.training.pixel_backbone import PixelBackbone
 from tests import training
 from tests.engine.training.test_loss import expected_error, expected_threshold
 from tests.engine.worker.test_resume import check
+from tests.seldom import seldom
 from tests.training import Trainer
 
 MASKED = {"masked_loss": True, "unmasked_weight": 0.2, "masked_prior_preservation_weight": 0.7}
@@ -108,7 +109,7 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", METHOD_SETTINGS)
+@pytest.mark.parametrize("name", seldom(METHOD_SETTINGS, but=["lora with text", "dreambooth", "hypernetwork"]))
 def test_each_step_has_the_loss_of_the_formula(trainer, passes, name):
     """And the base's predictions are those of a base that nothing was trained on."""
     settings = {**MASKED, **METHOD_SETTINGS[name], "train_batch_size": 2, "gradient_accumulation_steps": 2}
@@ -213,7 +214,7 @@ def test_what_is_outside_has_no_gradient_without_weight():
 # --- going on
 
 
-@pytest.mark.parametrize("name", METHOD_SETTINGS)
+@pytest.mark.parametrize("name", seldom(METHOD_SETTINGS, but=["lora with a word", "dreambooth with text"]))
 def test_a_resumed_run_is_equal_to_the_bit(trainer, name):
     """The base's predictions are the base's after a resume, too, whatever has been learned by then."""
     check(trainer, (1, 3), **MASKED, **METHOD_SETTINGS[name], random_flip=True)

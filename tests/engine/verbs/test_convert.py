@@ -14,6 +14,7 @@ from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from dreambooth_ext.engine.verbs import convert as convert_command
 from tests import tiny
+from tests.seldom import seldom
 
 
 def convert(source, target, *extra: str):
@@ -33,7 +34,7 @@ def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("family", seldom(["sd1", "sd2", "sdxl"], but=["sd1"]))
 def test_round_trips_are_exact(tmp_path, family):
     source = tiny.single_file(tmp_path, family, dtype=torch.float16)
     pickled = convert(source, tmp_path / "a" / "m.ckpt")

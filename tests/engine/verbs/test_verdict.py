@@ -16,6 +16,7 @@ from dreambooth_ext.engine.pictures.faces import Face
 from dreambooth_ext.engine.verbs import verdict
 from dreambooth_ext.engine.verdict import drawing, face_judge, judging, opened_run, unconditional
 from tests import training
+from tests.seldom import seldom
 
 STATES = {"undertrained", "good", "overtrained", "drifted", "broken"}
 SAVES = {"max_train_steps": 2, "checkpointing_steps": 1, "save_intermediate_models": True, "subject_type": "person"}
@@ -67,10 +68,7 @@ def trained(folder, **settings):
     return training.Trainer(folder, **SAVES).train(**settings)
 
 
-SELDOM = ("textual_inversion", "hypernetwork")  # drawn and judged as the others are
-
-
-@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.slow if m in SELDOM else ()) for m in METHODS])
+@pytest.mark.parametrize("method", seldom(METHODS, but=["lora"]))  # the others are drawn and judged as it is
 def test_every_method(method, tmp_path, capsys):
     run = trained(tmp_path / "мой прогон", **METHODS[method])
     found = judged(run)
@@ -149,6 +147,7 @@ def test_a_face_recogniser_of_ones_own(tmp_path, monkeypatch, recogniser):
     assert found["checkpoints"] != judged(run)["checkpoints"]
 
 
+@pytest.mark.slow
 def test_a_face_recogniser_is_set_aside_where_there_is_no_face(tmp_path, monkeypatch, recogniser):
     run = trained(tmp_path, **METHODS["lora"])
     found = judged(run, "--judge", recogniser)

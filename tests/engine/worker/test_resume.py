@@ -14,6 +14,7 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
 from tests import training
+from tests.seldom import seldom
 from tests.training import Trainer
 
 CAPTIONED = {
@@ -86,7 +87,10 @@ def test_latents_cached_on_disk(trainer):
     check(trainer, (2,), cache_latents_to_disk=True)
 
 
-@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "adamw"])
+@pytest.mark.parametrize(
+    "optimizer",
+    seldom([name for name in OPTIMIZERS if name != "adamw"], but=["adafactor", "adamw8bit", "prodigy_schedulefree"]),
+)
 def test_every_optimizer(trainer, optimizer):
     if reason := missing_optimizer(optimizer, torch.device("cpu")):
         pytest.skip(reason)
