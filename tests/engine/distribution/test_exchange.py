@@ -15,6 +15,7 @@ from dreambooth_ext.engine.training.loop import Loop
 from tests import training
 from tests.engine.runtime.test_distributed import together
 from tests.engine.training.test_masked_loss import MASKED, masked
+from tests.seldom import seldom
 from tests.training import Trainer
 
 STOPS = {"text_encoder_steps": 1}
@@ -71,21 +72,26 @@ def test_two_processes_are_one_that_accumulates_bit_by_bit(tmp_path, name):
     assert norms[0] == norms[1]
 
 
-SUMS: dict[str, tuple[int, int, bool]] = {  # processes, batches that each accumulates, class pictures of another size
-    "two batches each": (2, 2, False),
-    "two batches each, in two passes": (2, 2, True),
-    "four processes": (4, 1, False),
+SUMS: dict[str, tuple[int, int, str, dict[str, Any]]] = {  # processes, batches that each accumulates, family, settings
+    "two batches each": (2, 2, "sd1", {}),
+    "two batches each, in two passes": (2, 2, "sd1", {"class_prompt": "a person", "num_class_images": 2}),
+    "four processes": (4, 1, "sd1", {}),
+    "four processes, sdxl with both text encoders": (4, 1, "sdxl", {"text_encoder_steps": 3}),
+    "four processes, a lora with a word": (4, 1, "sdxl", {**LORA, **WORD}),
+    "four processes, words": (4, 1, "sd1", {"method": "textual_inversion", "placeholder_token": "sksper"}),
+    "four processes, a hypernetwork": (4, 1, "sd2", {"method": "hypernetwork", "dropout": [0, 0.3, 0]}),
+    "four processes, unconditional": (4, 1, "", {}),
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "two batches each")) for n in SUMS])
+@pytest.mark.parametrize("name", seldom(SUMS, but=["two batches each"]))
 def test_of_more_gradients_only_the_order_of_the_sum_differs(tmp_path, name):
     """(a + b) + (c + d) instead of ((a + b) + c) + d."""
-    processes, micros, has_classes = SUMS[name]
-    trainer, usual = trainer_of(tmp_path, "sd1"), {"max_train_steps": 2, "optimizer": "sgd", "learning_rate": 0.05}
-    if has_classes:  # a batch of them is a forward pass of its own
-        folder = training.pictures(tmp_path / "classes", 2, sizes=((64, 128),))
-        usual |= {"class_prompt": "a person", "class_data_dir": folder, "num_class_images": 2}
+    processes, micros, family, settings = SUMS[name]
+    trainer, usual = trainer_of(tmp_path, family), {"max_train_steps": 2, **settings}
+    usual |= {"optimizer": "sgd", "learning_rate": 0.05}
+    if "class_prompt" in settings:  # a batch of them is a forward pass of its own
+        usual["class_data_dir"] = training.pictures(tmp_path / "classes", 2, sizes=((64, 128),))
     one = trainer.create(**usual, gradient_accumulation_steps=processes * micros)
     several = trainer.create(**usual, gradient_accumulation_steps=micros)
     assert alone(one) == worker.DONE, training.log(one)

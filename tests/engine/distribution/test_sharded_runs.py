@@ -55,6 +55,9 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         "sd1",
         {"use_captions": True, "shuffle_tags": True, "text_encoder_steps": 1},
     ),
+    "four processes, classes": ("sd1", {"processes": 4, "text_encoder_steps": 2, **CLASSES}),
+    "four processes, sdxl": ("sdxl", {"processes": 4, "text_encoder_steps": 2}),
+    "four processes, unconditional": ("", {"processes": 4, "use_ema": True}),
     "held-out pictures and measurements": ("sd1", {"validation_split": 0.4, "validation_loss_steps": 1}),
 }
 
@@ -84,11 +87,11 @@ def test_they_learn_what_one_process_learns_that_accumulates(tmp_path, name):
         masked(tmp_path / "pictures", 4)
     if settings.get("shuffle_tags"):
         training.pictures(tmp_path / "pictures", 4, captions=True)
-    settings = {**PLAIN, **settings}
-    one = trainer.create(**settings, gradient_accumulation_steps=2)
-    two = trainer.create(**settings, **FSDP)
+    count = settings.get("processes", 2)
+    one = trainer.create(**PLAIN, **settings | {"processes": 1, "gradient_accumulation_steps": count})
+    two = trainer.create(**PLAIN, **FSDP | settings)
     assert alone(one) == worker.DONE, training.log(one)
-    assert together(two) == [worker.DONE, worker.DONE], training.log(two)
+    assert together(two, count) == [worker.DONE] * count, training.log(two)
     assert_close(state(two), state(one), tolerance)
     assert_close(training.artifact(two), training.artifact(one), tolerance)
     for kind, values in (("step", ("loss", "grad_norm")), ("validation", ("loss",)), ("measurement", ("drift",))):

@@ -17,6 +17,7 @@ from dreambooth_ext.engine.quantisation.packings import PACKINGS
 from tests import adapters, training
 from tests.engine.quantisation.test_packings import there
 from tests.engine.worker.test_resume import check
+from tests.seldom import seldom
 from tests.training import Trainer
 
 LORA = {"method": "lora", "rank": 4, "target_modules": adapters.ALL, "learning_rate": 1e-2}
@@ -34,7 +35,7 @@ def test_it_goes_on_to_the_same_bits(trainer, kind, name):
     check(trainer, (1, 2), **METHODS[kind], frozen_precision=there(name), max_train_steps=3)
 
 
-@pytest.mark.parametrize("kind", LORA_TYPES)
+@pytest.mark.parametrize("kind", seldom(LORA_TYPES, but=["lora", "dora"]))
 def test_every_type_of_lora_learns_on_it(tmp_path, kind):
     trainer = Trainer(tmp_path, "sdxl")
     settings = {**LORA, "network_type": kind, "text_encoder_steps": 2, "gradient_checkpointing": True}

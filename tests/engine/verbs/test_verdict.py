@@ -114,6 +114,7 @@ def test_a_model_that_draws_nothing_finite_is_broken(tmp_path, monkeypatch):
     assert found["run"] == "broken" and found["checkpoints"][-1]["likeness"] is None
 
 
+@pytest.mark.slow
 def test_an_image_model_of_ones_own(tmp_path):
     run = trained(tmp_path, **METHODS["lora"])
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
