@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 
-def seldom(values: Iterable[Any], but: Collection[Any]) -> list[Any]:
-    """Return parameters that are marked slow, but for these."""
-    return [value if value in but else slow(value) for value in values]
+def seldom(values: Iterable[Any], but: Collection[Any] = ()) -> list[Any]:
+    """Return parameters, or tuples of them, that are marked slow, except for those in `but`."""
+    return [value if value in but else _slow(value) for value in values]
 
 
-def slow(value: Any) -> Any:
-    """Return a parameter, or a tuple of them, that is marked slow."""
+def _slow(value: Any) -> Any:
     return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)

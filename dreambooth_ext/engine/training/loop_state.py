@@ -233,13 +233,7 @@ def begin(
             zero.load(known["optimizer"])
         else:
             load_state(optimizer.optimizer, known["optimizer"])
-        if ema:
-            ema.load_state_dict(known["ema"])
-            ema.to(accelerator.device)
-        if scaler and known["scaler"]:
-            scaler.load_state_dict(known["scaler"])
-        if fused:
-            fused.norm = known.get("norm")
+        load_rest(known, ema, scaler, fused, accelerator.device)
     memory.release()  # what only the preparation needed
     if streams := method.backbone.streamings:
         assert fused or not any(streaming.learns for streaming in streams), "streaming.conditions"
@@ -275,6 +269,23 @@ def trainer_of(
     file is read. mapped: so it is with what is read of it later."""
     known = resumed.trainer(mapped=mapped or sharded is not None)
     return sharded.own_trainer(known, learning, method.averaged()) if sharded else known
+
+
+def load_rest(
+    known: dict[str, Any],
+    ema: EMAModel | None,
+    scaler: torch.amp.GradScaler | None,
+    fused: FusedBackward | None,
+    device: torch.device,
+) -> None:
+    """Load what a training state has beside the weights and the optimizer's."""
+    if ema:
+        ema.load_state_dict(known["ema"])
+        ema.to(device)
+    if scaler and known["scaler"]:
+        scaler.load_state_dict(known["scaler"])
+    if fused:
+        fused.norm = known.get("norm")
 
 
 def average_of(method: Method, config: ResolvedConfig, device: torch.device) -> EMAModel:

@@ -56,7 +56,7 @@ def alone(run: Run) -> int:
     return training.start(run).wait(300)
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.parametrize("name", [*QUICK, *seldom(OTHERS)])
 def test_two_processes_are_one_that_accumulates_bit_by_bit(tmp_path, name):
     family, settings = {**QUICK, **OTHERS}[name]
     trainer = trainer_of(tmp_path, family)

@@ -20,6 +20,7 @@ from tests.engine.distribution.test_exchange import alone, trainer_of
 from tests.engine.launching import test_together
 from tests.engine.runtime.test_distributed import together
 from tests.engine.training.test_masked_loss import masked
+from tests.seldom import seldom
 from tests.training import Trainer
 from tests.waiting import until
 
@@ -79,7 +80,7 @@ def state(run: Run) -> dict[str, torch.Tensor]:
     return {**training.weights(run), **dict(training.flat(training.trainer_state(run)))}
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.parametrize("name", [*QUICK, *seldom(OTHERS)])
 def test_they_learn_what_one_process_learns_that_accumulates(tmp_path, name):
     family, settings = {**QUICK, **OTHERS}[name]
     trainer, tolerance = trainer_of(tmp_path, family), 1e-2 if "bf16" in name else 1e-5
@@ -109,16 +110,21 @@ def test_they_learn_what_one_process_learns_that_accumulates(tmp_path, name):
         assert drawn[path] == wanted[path], path  # of the same weights
 
 
-@pytest.mark.parametrize("family", ["", pytest.param("sd1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", ["", *seldom(["sd1"])])
 def test_a_state_goes_on_with_any_number_of_processes_and_any_distribution(tmp_path, family):
     """Sharded, whole on two, alone on both's batches, sharded again, a step each: what an unbroken run comes to."""
-    trainer = trainer_of(tmp_path, family)
-    usual = {**PLAIN, "optimizer_args": {"momentum": 0.9}, "use_ema": True, "max_train_steps": 4, "validation_steps": 0}
-    usual |= {"text_encoder_steps": 3} if family else {}
+    goes_on(tmp_path, family, [FSDP, DDP, ALONE, FSDP], text_steps=3)
+
+
+def goes_on(tmp_path, family: str, ways: list[dict[str, Any]], text_steps: int) -> None:
+    """A run that takes each step in another of these ways comes to what one comes to that takes all alone."""
+    trainer, steps = trainer_of(tmp_path, family), len(ways)
+    usual = {**PLAIN, "optimizer_args": {"momentum": 0.9}, "use_ema": True, "validation_steps": 0}
+    usual |= {"max_train_steps": steps, **({"text_encoder_steps": text_steps} if family else {})}
     whole = trainer.create(**usual, gradient_accumulation_steps=2)
     assert alone(whole) == worker.DONE, training.log(whole)
-    run = trainer.create(**usual, **FSDP)
-    for step, settings in enumerate((FSDP, DDP, ALONE, FSDP), start=1):
+    run = trainer.create(**usual, **ways[0])
+    for step, settings in enumerate(ways, start=1):
         change(run, **settings)
         codes = [training.go_on(run, step)] if settings is ALONE else together(run, total=step)
         assert set(codes) == {worker.DONE}, training.log(run)
@@ -127,16 +133,23 @@ def test_a_state_goes_on_with_any_number_of_processes_and_any_distribution(tmp_p
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
-@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize("victim", [*seldom([0]), 1])
 def test_a_process_that_is_killed_ends_all_and_the_last_state_is_left(tmp_path, victim):
     """The others wait in an exchange; there is nobody to gather the state from."""
-    run = Trainer(tmp_path).create(max_train_steps=400, checkpointing_steps=2, save_intermediate_models=False, **FSDP)
+    killed(tmp_path, FSDP, victim)
+
+
+def killed(tmp_path, settings: dict[str, Any], victim: int) -> None:
+    """One of two processes is killed: all end within ten seconds, and the run goes on from its last state."""
+    run = Trainer(tmp_path).create(
+        max_train_steps=400, checkpointing_steps=2, save_intermediate_models=False, **settings
+    )
     launcher = test_together.start(run)
     until(lambda: len(training.events(run, "checkpoint")) >= 2 or launcher.poll() is not None, 120)
     os.kill(test_together.workers(run)[victim], signal.SIGKILL)
-    killed = time.monotonic()
+    begun = time.monotonic()
     assert launcher.wait(30) == (worker.FAILED if victim else -signal.SIGKILL), training.log(run)  # the first one's
-    assert time.monotonic() - killed < 10 and not test_together.workers(run)
+    assert time.monotonic() - begun < 10 and not test_together.workers(run)
     if victim:
         assert "process 2 of 2 ended without a word" in run.state()["problem"]["message"]
     kept = training.newest(run).step

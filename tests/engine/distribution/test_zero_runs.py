@@ -3,10 +3,7 @@ accumulates, within the rounding of sums that are added in another order."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -23,14 +20,13 @@ from tests.engine.distribution.test_sharded_runs import (
     FSDP,
     PLAIN,
     assert_close,
-    change,
+    goes_on,
+    killed,
     state,
 )
-from tests.engine.launching import test_together
 from tests.engine.runtime.test_distributed import together
 from tests.engine.training.test_masked_loss import MASKED, masked
-from tests.training import Trainer
-from tests.waiting import until
+from tests.seldom import seldom
 
 pytestmark = pytest.mark.skipif(
     not training.has("deepspeed"), reason=f"needs DeepSpeed, which the lock leaves out (tried with {TRIED})"
@@ -64,7 +60,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.parametrize("name", [*QUICK, *seldom(OTHERS)])
 def test_they_learn_what_one_process_learns_that_accumulates(tmp_path, name):
     family, settings = {**QUICK, **OTHERS}[name]
     trainer, tolerance = trainer_of(tmp_path, family), 1e-2 if "bf16" in name else 1e-5
@@ -87,21 +83,10 @@ def test_they_learn_what_one_process_learns_that_accumulates(tmp_path, name):
     assert drawn == wanted
 
 
-@pytest.mark.parametrize("family", ["", pytest.param("sd1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", ["", *seldom(["sd1"])])
 def test_a_state_goes_on_with_any_number_of_processes_and_any_distribution(tmp_path, family):
-    """In both stages, sharded, whole on two, alone on both's batches, a step each: what an unbroken run comes to."""
-    trainer = trainer_of(tmp_path, family)
-    usual = {**PLAIN, "optimizer_args": {"momentum": 0.9}, "use_ema": True, "max_train_steps": 6, "validation_steps": 0}
-    usual |= {"text_encoder_steps": 4} if family else {}
-    whole = trainer.create(**usual, gradient_accumulation_steps=2)
-    assert alone(whole) == worker.DONE, training.log(whole)
-    run = trainer.create(**usual, **ZERO2)
-    for step, settings in enumerate((ZERO2, ALONE, ZERO1, ZERO2, DDP, ZERO2), start=1):
-        change(run, **settings)
-        codes = [training.go_on(run, step)] if settings is ALONE else together(run, total=step)
-        assert set(codes) == {worker.DONE}, training.log(run)
-    assert_close(state(run), state(whole), 1e-5)
-    assert training.losses(run) == pytest.approx(training.losses(whole), rel=1e-6)
+    """In both stages, alone on both's batches, whole on two, a step each: what an unbroken run comes to."""
+    goes_on(tmp_path, family, [ZERO2, ALONE, ZERO1, ZERO2, DDP, ZERO2], text_steps=4)
 
 
 @pytest.mark.slow
@@ -131,14 +116,4 @@ def test_more_processes_have_parts_of_unequal_use(tmp_path, settings, count):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_a_process_that_is_killed_ends_all_and_the_last_state_is_left(tmp_path):
-    run = Trainer(tmp_path).create(max_train_steps=400, checkpointing_steps=2, save_intermediate_models=False, **ZERO2)
-    launcher = test_together.start(run)
-    until(lambda: len(training.events(run, "checkpoint")) >= 2 or launcher.poll() is not None, 120)
-    os.kill(test_together.workers(run)[1], signal.SIGKILL)
-    killed = time.monotonic()
-    assert launcher.wait(30) == worker.FAILED, training.log(run)
-    assert time.monotonic() - killed < 10 and not test_together.workers(run)
-    assert "process 2 of 2 ended without a word" in run.state()["problem"]["message"]
-    kept = training.newest(run).step
-    assert kept % 2 == 0 and kept >= 4
-    assert together(run, total=kept + 1) == [worker.DONE] * 2, training.log(run)
+    killed(tmp_path, ZERO2, victim=1)

@@ -14,6 +14,7 @@ from dreambooth_ext.engine.optimization.single_steps import SingleSteps
 from dreambooth_ext.engine.training import loop_state
 from tests import training
 from tests.engine.worker.test_resume import check
+from tests.seldom import seldom
 
 # d0: else nothing is learned within a few steps
 FREE = {"optimizer": "prodigy_schedulefree", "learning_rate": 1.0, "optimizer_args": {"d0": 1e-4}}
@@ -85,7 +86,7 @@ def test_the_average_is_what_is_saved_and_the_rest_what_is_resumed_from(trainer,
     assert (stored.float() - weights[bias]).abs().max() > 1e-5
 
 
-SLOW = [pytest.param(more, marks=pytest.mark.slow) for more in ({"max_grad_norm": 0}, HALVED)]
+SLOW = seldom([{"max_grad_norm": 0}, HALVED])
 
 
 @pytest.mark.parametrize("more", [{}, {**HALVED, "max_grad_norm": 0}, *SLOW])

@@ -30,7 +30,7 @@ QUICK = [("lora", name) for name in PACKINGS] + [("word", "int8"), ("hypernetwor
 OTHERS = [(kind, name) for kind in METHODS for name in PACKINGS if (kind, name) not in QUICK]
 
 
-@pytest.mark.parametrize(("kind", "name"), [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in OTHERS)])
+@pytest.mark.parametrize(("kind", "name"), [*QUICK, *seldom(OTHERS)])
 def test_it_goes_on_to_the_same_bits(trainer, kind, name):
     check(trainer, (1, 2), **METHODS[kind], frozen_precision=there(name), max_train_steps=3)
 

@@ -11,6 +11,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.runtime import compilation
 from tests import training
+from tests.seldom import seldom
 
 WAYS = {
     "all weights, with gradient checkpointing": {"gradient_checkpointing": True},
@@ -39,10 +40,10 @@ def close(one, other, tolerance: float = 2e-5) -> bool:
     return all(torch.allclose(one[key], other[key], rtol=1e-3, atol=tolerance) for key in one)
 
 
-SLOW = ("all weights, with gradient checkpointing", "autocast")  # the others show what these do
+SLOW = {"all weights, with gradient checkpointing", "autocast"}  # the others show what these do
 
 
-@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow if way in SLOW else ()) for way in WAYS])
+@pytest.mark.parametrize("way", seldom(WAYS, but=WAYS.keys() - SLOW))
 def test_it_learns_the_same_under_the_same_names(tmp_path, traced, way):
     trainer, settings = training.Trainer(tmp_path), {"optimizer": "sgd", "learning_rate": 0.1, **WAYS[way]}
     plain = trainer.train(**settings)

@@ -19,16 +19,11 @@ from dreambooth_ext.engine.streaming import average, conditions
 from dreambooth_ext.engine.streaming.visits import Visits
 from tests import adapters, training
 from tests.engine.quantisation.test_packings import there
+from tests.seldom import seldom
 from tests.training import Trainer
 
 FREE = {"max_grad_norm": 0}
 OTHER_PACKINGS = [name for name in PACKINGS if name != "int8"]
-
-
-def slow(*values: object) -> list[Any]:
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
-
-
 BF16 = {"weight_precision": "bf16", "mixed_precision": "bf16"}
 LORA = {"method": "lora", "rank": 4, "alpha": 4.0}
 
@@ -82,8 +77,8 @@ def test_lora_of_every_family(tmp_path, visits, family, checkpointing):
     assert_same(trainer, visits, **LORA, max_train_steps=3, gradient_checkpointing=checkpointing, text_encoder_steps=1)
 
 
-@pytest.mark.parametrize("checkpointing", [False, *slow(True)])
-@pytest.mark.parametrize("optimizer", ["adamw8bit", "adafactor", "came", *slow("adamw", "lion", "sgd")])
+@pytest.mark.parametrize("checkpointing", [False, *seldom([True])])
+@pytest.mark.parametrize("optimizer", ["adamw8bit", "adafactor", "came", *seldom(["adamw", "lion", "sgd"])])
 def test_every_optimizer_with_weights_in_bfloat16(trainer, visits, optimizer, checkpointing):
     if reason := missing_optimizer(optimizer, torch.device("cpu")):
         pytest.skip(reason)
@@ -132,7 +127,7 @@ def test_every_kind_of_lora(trainer, visits, network):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("precision", ["int8", *slow(*OTHER_PACKINGS)])
+@pytest.mark.parametrize("precision", ["int8", *seldom(OTHER_PACKINGS)])
 def test_a_base_in_fewer_bits(trainer, visits, precision, checkpointing):
     packed = {"frozen_precision": there(precision), "mixed_precision": "bf16", "target_modules": adapters.ALL}
     assert_same(trainer, visits, **LORA, **packed, max_train_steps=3, gradient_checkpointing=checkpointing)
@@ -164,7 +159,7 @@ def test_an_average_that_lives_apart(trainer, visits, monkeypatch):
 # --- a run that goes on
 
 
-@pytest.mark.parametrize("optimizer", ["adamw8bit", *slow("adamw", "adafactor")])
+@pytest.mark.parametrize("optimizer", ["adamw8bit", *seldom(["adamw", "adafactor"])])
 @pytest.mark.parametrize("first", ["1", "off"])
 def test_a_run_goes_on_with_or_without(trainer, visits, monkeypatch, optimizer, first):
     """What a training state holds does not depend on it, nor on where it was made."""

@@ -17,6 +17,7 @@ from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimi
 from tests import training
 from tests.engine.worker.test_failures import error_of, steps
 from tests.engine.worker.test_resume import check
+from tests.seldom import seldom
 
 FITS = 2.0**12  # a loss scale that the tiny models' gradients fit
 FIRST = 2.0**24  # one that those of SMALL overflow for three steps
@@ -68,9 +69,7 @@ def test_losses_are_those_of_float32_to_three_digits(trainer):
     assert training.trainer_state(half)["scaler"]["scale"] == FITS and training.trainer_state(whole)["scaler"] is None
 
 
-@pytest.mark.parametrize(
-    "method", ["dreambooth", "lora", *(pytest.param(method, marks=pytest.mark.slow) for method in list(METHOD)[2:])]
-)
+@pytest.mark.parametrize("method", seldom(METHOD, but=["dreambooth", "lora"]))
 def test_a_resumed_run_is_the_same(trainer, method):
     check(trainer, (2,), method=method, **METHOD[method])
 
