@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
+from shlex import quote
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def _of_deepspeed(known: dict[str, Any]) -> list[Problem]:
     if sys.platform == "win32":
         return [Problem("sharding.zero_on_windows", "distribution", **known)]
     if importlib.util.find_spec("deepspeed") is None:
-        about: dict[str, Any] = {"package": f"deepspeed=={TRIED}", "python": sys.executable}
+        about: dict[str, Any] = {"package": f"deepspeed=={TRIED}", "python": quote(sys.executable)}  # to be copied
         return [Problem("sharding.no_deepspeed", "distribution", **known, **about)]
     version = importlib.metadata.version("deepspeed")
     if _numbers(version) < _numbers(TRIED):

@@ -70,6 +70,9 @@ def test_what_the_machine_has_to_have(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: here["version"])
     monkeypatch.setattr(conditions, "sys", SimpleNamespace(platform="linux", executable="python"))
     assert found() == "sharding.no_deepspeed"
+    monkeypatch.setattr(conditions, "sys", SimpleNamespace(platform="linux", executable="/my trainer/python"))
+    (problem,) = conditions.problems(RunConfig(**CARD | {"device": "cpu"}))
+    assert "(pip --python '/my trainer/python' install deepspeed==" in problem.remedy
     here["spec"] = object()
     assert found() == ""
     for version, code in (("0.18.9", "sharding.old_deepspeed"), ("0.19.7", "sharding.old_deepspeed"), ("1.0", "")):
